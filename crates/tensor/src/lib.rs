@@ -1,0 +1,10 @@
+//! Bytes at rest: element types, shapes, random numbers, hashes and files.
+
+pub mod dtype;
+pub mod file;
+pub mod hash;
+pub mod rng;
+pub mod shape;
+
+pub use dtype::DType;
+pub use shape::Shape;
