@@ -279,7 +279,8 @@ impl Recording {
     pub fn write(&mut self, input: usize, bytes: &[u8]) -> Result<(), Error> {
         let binding = &self.plan.inputs[input];
         if binding.ty.bytes() != bytes.len() as u64 {
-            let what = format!("input `{}` is {} bytes, {} were written", binding.name, binding.ty.bytes(), bytes.len());
+            let what =
+                format!("input `{}` is {} bytes, {} were written", binding.name, binding.ty.bytes(), bytes.len());
             return Err(Error::Mismatch { device: self.plan.spec.name.clone(), what });
         }
         self.replay.write(input, bytes)

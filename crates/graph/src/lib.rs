@@ -12,7 +12,9 @@ pub mod spec;
 pub mod trace;
 
 pub use launch::{CpuArgs, CpuKernel, CudaSource, Gemm, Kernel, KernelSource, Launch, Lowering, Operand, Shader};
-pub use op::{Backward, Call, Case, CaseInput, Cost, Fill, Fusion, Meaning, OpDef, Param, Params, TensorType, Unsupported};
+pub use op::{
+    Backward, Call, Case, CaseInput, Cost, Fill, Fusion, Meaning, OpDef, Param, Params, TensorType, Unsupported,
+};
 pub use plan::{Place, Plan, PlannedLaunch};
 pub use spec::{DeviceKind, Limits, Spec, Tuning};
 pub use trace::{Graph, Tensor, TraceError, Tracer};

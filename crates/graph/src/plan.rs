@@ -158,7 +158,9 @@ impl Plan {
 
     /// Bytes and operations of the whole step.
     pub fn cost(&self) -> Cost {
-        self.nodes.iter().fold(Cost::default(), |a, n| Cost { bytes: a.bytes + n.cost.bytes, flops: a.flops + n.cost.flops })
+        self.nodes
+            .iter()
+            .fold(Cost::default(), |a, n| Cost { bytes: a.bytes + n.cost.bytes, flops: a.flops + n.cost.flops })
     }
 
     /// Seconds that a node takes at the machine's limits: the longer of moving its bytes and doing its operations.

@@ -89,6 +89,11 @@ impl Tuning {
     pub fn choose(&self, op: &crate::OpDef, call: &crate::Call, spec: &Spec) -> &'static str {
         let offered = (op.variants)(call, spec);
         let chosen = self.0.get(&Self::key(op, call));
-        offered.iter().find(|v| Some(**v) == chosen.map(String::as_str)).or(offered.first()).copied().unwrap_or("default")
+        offered
+            .iter()
+            .find(|v| Some(**v) == chosen.map(String::as_str))
+            .or(offered.first())
+            .copied()
+            .unwrap_or("default")
     }
 }

@@ -243,7 +243,10 @@ impl Tracer {
     pub fn flat(&self, region: &str) -> Tensor {
         let index = self.region_index(region);
         let bytes = self.with(|s| s.graph.regions[index].bytes);
-        self.value(TensorType::f32([bytes as usize / 4]), Source::Region { region: index, offset: 0, name: region.into() })
+        self.value(
+            TensorType::f32([bytes as usize / 4]),
+            Source::Region { region: index, offset: 0, name: region.into() },
+        )
     }
 
     /// The region `name` filled with `parts`, each at its offset in bytes, as one flat f32 value of `bytes` bytes.
@@ -303,11 +306,8 @@ impl Tracer {
             }
         };
         let node = self.with(|s| s.graph.nodes.len());
-        let values: Vec<_> = outputs
-            .into_iter()
-            .enumerate()
-            .map(|(output, ty)| self.value(ty, Source::Node { node, output }))
-            .collect();
+        let values: Vec<_> =
+            outputs.into_iter().enumerate().map(|(output, ty)| self.value(ty, Source::Node { node, output })).collect();
         let location = Location::caller();
         self.with(|s| {
             s.graph.nodes.push(Node {

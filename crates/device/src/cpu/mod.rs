@@ -107,7 +107,15 @@ impl Machine for Cpu {
         let inputs = plan.inputs.iter().map(|b| address(&b.place)).collect();
         let outputs: Vec<_> = plan.outputs.iter().map(|b| address(&b.place)).collect();
         let rings = outputs.iter().map(|o| vec![0; o.1 * SLOTS]).collect();
-        Ok(Box::new(Flat { launches, inputs, outputs, rings, next: 0, counters: Rc::clone(&self.counters), _held: held }))
+        Ok(Box::new(Flat {
+            launches,
+            inputs,
+            outputs,
+            rings,
+            next: 0,
+            counters: Rc::clone(&self.counters),
+            _held: held,
+        }))
     }
 
     fn counters(&self) -> Counters {
