@@ -1,0 +1,2 @@
+// What CUDA kernels share. No header is included: NVRTC alone compiles this.
+#define erf_ erff

@@ -1,0 +1,112 @@
+//! `sum_rows`: y[j] = sum over i of x[i, j]; rows are summed in blocks of fixed size, then the blocks.
+
+mod cpu;
+
+use crate::common;
+use graph::op::expect;
+use graph::{
+    Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning, OpDef, Operand,
+    Params, Shader, Spec, Tensor, TensorType, Unsupported,
+};
+use tensor::{DType, Shape};
+
+/// Rows that are summed in order, by every device; the blocks' sums are then summed in order.
+const BLOCK_ROWS: usize = 64;
+/// Columns that one GPU group and one CPU part sum.
+const COLUMNS: usize = 256;
+
+/// `sum_rows`: y[j] = sum over i of x[i, j].
+pub static SUM_ROWS: OpDef = OpDef {
+    name: "sum_rows",
+    formula: "y[j] = sum_i x[i, j]",
+    infer,
+    cost: |call| Cost { flops: call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
+    meaning: Meaning::Loops(reference),
+    gradient: Some(|c| {
+        // x's gradient is y's in every row: add it to zeros of x's shape.
+        let zeros = crate::elementwise::scale(&c.inputs[0], 0.0);
+        vec![c.grads[0].as_ref().map(|g| crate::elementwise::add(&zeros, g))]
+    }),
+    lower,
+    shaders: &[&SHADER],
+    cases,
+    ..OpDef::BASE
+};
+
+/// The sum over the rows of x [rows, columns]: [columns].
+#[track_caller]
+pub fn sum_rows(x: &Tensor) -> Tensor {
+    x.tracer().emit(&SUM_ROWS, &[x], Params::NONE)[0].clone()
+}
+
+/// x summed over its outer dimensions until it has `shape`: a row of it, or one number.
+#[track_caller]
+pub fn sum_to(x: &Tensor, shape: &Shape) -> Tensor {
+    let columns = shape.elements();
+    sum_rows(&x.reshape([x.shape().elements() / columns, columns])).reshape(shape.clone())
+}
+
+fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
+    expect::inputs(types, 1)?;
+    expect::dtype("x", &types[0], DType::F32)?;
+    expect::rank("x", &types[0], 2)?;
+    Ok(vec![TensorType::f32([types[0].shape[1]])])
+}
+
+fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
+    let columns = call.inputs[0].shape[1];
+    vec![(0..columns).map(|j| inputs[0].iter().skip(j).step_by(columns).sum()).collect()]
+}
+
+static CUDA: CudaSource = CudaSource {
+    name: "sum_rows.cu",
+    text: concat!(include_str!("../common/common.cuh"), include_str!("sum_rows.cu")),
+};
+static SHADER: Shader =
+    Shader { name: "sum_rows", source: "reduce/sum_rows.comp", defines: &[], spirv: spirv!("sum_rows") };
+
+/// Two launches where there is more than one block.
+fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+    let [rows, columns] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
+    let blocks = rows.div_ceil(BLOCK_ROWS);
+    if blocks <= 1 {
+        let launch = sum_blocks(spec, rows, columns, rows.max(1), common::operands(1, 1));
+        return Ok(Lowering::one(launch));
+    }
+    Ok(Lowering {
+        scratch: vec![(blocks * columns * 4) as u64],
+        launches: vec![
+            sum_blocks(spec, rows, columns, BLOCK_ROWS, vec![Operand::Input(0), Operand::Scratch(0)]),
+            sum_blocks(spec, blocks, columns, blocks, vec![Operand::Scratch(0), Operand::Output(0)]),
+        ],
+    })
+}
+
+/// y[block, j] = sum of the block's rows of x. Kernel words: rows, columns, rows of a block.
+fn sum_blocks(spec: &Spec, rows: usize, columns: usize, block_rows: usize, operands: Vec<Operand>) -> Launch {
+    let words = vec![rows as u32, columns as u32, block_rows as u32];
+    let (strips, blocks) = (columns.div_ceil(COLUMNS), rows.div_ceil(block_rows).max(1));
+    let (source, entry) = match spec.kind {
+        DeviceKind::Cpu => {
+            return common::cpu("sum_rows", cpu::select(&spec.architecture), strips * blocks, words, operands);
+        }
+        DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "sum_rows"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
+    };
+    common::gpu(source, entry, [strips, blocks, 1], COLUMNS as u32, words, operands)
+}
+
+fn cases() -> Vec<Case> {
+    let case = |rows: usize, columns: usize| {
+        Case::new(format!("{rows}x{columns}"), Params::NONE, vec![CaseInput::normal([rows, columns])])
+    };
+    vec![
+        case(1, 1),
+        case(64, 256),
+        case(5, 300),
+        case(200, 37),
+        case(513, 1),
+        case(64, 1024).large(),
+        case(16384, 4096).tolerance(1e-4).large(),
+    ]
+}
