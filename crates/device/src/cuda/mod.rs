@@ -1,4 +1,9 @@
 //! NVIDIA GPUs through CUDA, loaded at run time: a recording is one CUDA graph.
+#![expect(unsafe_code, reason = "the driver and NVRTC are C libraries")]
+
+mod cubin;
+pub mod folders;
+pub mod nvrtc;
 
 use crate::{Buffer, Counters, Error, Machine, Replay};
 use graph::{Plan, Spec};
