@@ -279,3 +279,56 @@ pub fn compile_all<'a>(
     })?;
     Ok(texts.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graph::{CudaSource, Operand};
+
+    static SOURCE: CudaSource = CudaSource {
+        name: "scale.cu",
+        text: r#"extern "C" __global__ void scale(const float* x, float* y, unsigned n, float s) {
+  unsigned i = blockIdx.x * TILE + threadIdx.x;
+  if (i < n) y[i] = s * x[i];
+}
+extern "C" __global__ void nothing() {}"#,
+    };
+
+    fn kernel(entry: &'static str, operands: usize, words: usize) -> Kernel {
+        Kernel {
+            source: KernelSource::Cuda(&SOURCE),
+            entry,
+            constants: vec![("TILE", 64)],
+            groups: [1; 3],
+            threads: 64,
+            shared_bytes: 0,
+            words: vec![0; words],
+            operands: vec![Operand::Output(0); operands],
+        }
+    }
+
+    #[test]
+    fn compiles_keeps_and_checks() {
+        let cache = std::env::temp_dir().join(format!("rondo-cubin-{}", std::process::id()));
+        let nvrtc = match Nvrtc::load(&[], Some(cache.clone())) {
+            Ok(nvrtc) => nvrtc,
+            Err(what) => return eprintln!("skipped: {what}"),
+        };
+        for architecture in ["sm_80", "sm_90", "sm_120"] {
+            let kernels = [kernel("scale", 2, 2), kernel("nothing", 0, 0)];
+            assert_eq!(compile_all(&nvrtc, &kernels, architecture, 2).unwrap(), 1);
+            for wrong in [kernel("scale", 2, 1), kernel("scale", 3, 2), kernel("nothing", 0, 1), kernel("absent", 0, 0)]
+            {
+                assert!(compile_all(&nvrtc, [&wrong], architecture, 1).is_err(), "{wrong:?}");
+            }
+        }
+        let kept: Vec<_> = std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(kept.len(), 3);
+        std::fs::write(&kept[0], b"spoilt").unwrap();
+        assert!(read_kept(&kept[0]).is_none() && read_kept(&kept[1]).is_some());
+        let bad = Text { name: "bad.cu", text: "__global__ void f() { nonsense }", constants: &[] };
+        let Err(Error::Compile { log, .. }) = nvrtc.compile(bad, "sm_90") else { panic!("it compiled") };
+        assert!(log.contains("nonsense"), "{log}");
+        std::fs::remove_dir_all(&cache).unwrap();
+    }
+}
