@@ -1,2 +1,40 @@
-//! The command line.
-fn main() {}
+//! The command line: parses the flags, runs one verb, and turns its outcome into an exit code.
+
+mod cmd;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllocator;
+
+/// Trains, runs, serves and measures transformer language models on CPUs, NVIDIA GPUs and any vendor's GPU.
+#[derive(Parser)]
+#[command(name = "rondo", version, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 interrupted"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Train(cmd::train::Args),
+    Plan(cmd::plan::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Train(args) => cmd::train::run(args),
+        Verb::Plan(args) => cmd::plan::run(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.code)
+        }
+    }
+}
