@@ -1,7 +1,7 @@
 //! What can be computed: one folder and one card an op. `OPS` is the list; nothing is scanned.
 
 #[macro_use]
-mod spirv;
+pub mod spirv;
 pub mod common;
 pub mod elementwise;
 pub mod reduce;
