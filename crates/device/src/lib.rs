@@ -1,5 +1,6 @@
 //! Machines that record a plan and replay it: CPU, CUDA, Vulkan. They know launches and bytes, and no op.
 
+pub mod check;
 pub mod count;
 pub mod cpu;
 pub mod cuda;

@@ -1,1 +1,101 @@
-//! Being written.
+//! Gradients by reverse accumulation, traced into the same graph, before any fusion.
+
+use crate::op::Backward;
+use crate::trace::{Source, Tensor, Tracer, ValueId};
+use std::collections::BTreeMap;
+
+/// The ops that gradients need and that this crate doesn't name.
+#[derive(Clone, Copy)]
+pub struct GradOps {
+    /// The sum of two values of one type.
+    pub add: fn(&Tensor, &Tensor) -> Tensor,
+    /// Ones of a value's type.
+    pub ones: fn(&Tensor) -> Tensor,
+}
+
+/// The gradients of `loss` (one element) by each of `of`; `None` where it doesn't depend on it.
+///
+/// A mistake is noted, as in all tracing, when an op on the way has no gradient.
+#[track_caller]
+pub fn gradients(loss: &Tensor, of: &[Tensor], emit: &GradOps) -> Vec<Option<Tensor>> {
+    let tracer = loss.tracer().clone();
+    if tracer.failed() {
+        return of.iter().map(|t| Some(t.clone())).collect();
+    }
+    if loss.shape().elements() != 1 {
+        tracer.mistake("gradients", format!("the loss has type {}; expected one element", loss.ty()));
+        return vec![None; of.len()];
+    }
+    let wanted: Vec<ValueId> = of.iter().map(Tensor::id).collect();
+    let active = depends_on(&tracer, &wanted);
+    let mut grads = BTreeMap::from([(loss.id(), (emit.ones)(loss))]);
+    for id in (0..=loss.id()).rev() {
+        let source = tracer.graph(|g| g.values[id].source.clone());
+        match source {
+            // A node's first output comes last when counting down: by then all its outputs' gradients are there.
+            Source::Node { node, output: 0 } => backward(&tracer, node, &active, &mut grads, emit),
+            Source::View { of, .. } if active[of] && grads.contains_key(&id) => {
+                let base = tracer.tensor(of);
+                if base.shape().elements() != grads[&id].shape().elements() {
+                    tracer.mistake("gradients", format!("a part of {} has no gradient; use the whole", base.ty()));
+                    return vec![None; wanted.len()];
+                }
+                let grad = grads[&id].reshape(base.shape().clone());
+                accumulate(&mut grads, of, grad, emit);
+            }
+            _ => {}
+        }
+    }
+    wanted.iter().map(|id| grads.get(id).cloned()).collect()
+}
+
+fn backward(tracer: &Tracer, node: usize, active: &[bool], grads: &mut BTreeMap<ValueId, Tensor>, emit: &GradOps) {
+    let (op, params, inputs, outputs) = tracer.graph(|g| {
+        let n = &g.nodes[node];
+        (n.op, n.params.clone(), n.inputs.clone(), n.outputs.clone())
+    });
+    let output_grads: Vec<_> = outputs.iter().map(|id| grads.get(id).cloned()).collect();
+    let wanted: Vec<_> = inputs.iter().map(|&id| active[id]).collect();
+    if tracer.failed() || output_grads.iter().all(Option::is_none) || !wanted.contains(&true) {
+        return;
+    }
+    let Some(gradient) = op.gradient else {
+        tracer.mistake(op.name, "the op has no gradient, and the loss depends on a parameter through it".into());
+        return;
+    };
+    let tensors = |ids: &[ValueId]| ids.iter().map(|&id| tracer.tensor(id)).collect::<Vec<_>>();
+    let (input_tensors, output_tensors) = (tensors(&inputs), tensors(&outputs));
+    let call =
+        Backward { params: &params, inputs: &input_tensors, outputs: &output_tensors, grads: &output_grads, wanted: &wanted };
+    for ((id, grad), wanted) in inputs.into_iter().zip(gradient(&call)).zip(&wanted) {
+        if let (Some(grad), true) = (grad, wanted) {
+            accumulate(grads, id, grad, emit);
+        }
+    }
+}
+
+fn accumulate(grads: &mut BTreeMap<ValueId, Tensor>, id: ValueId, grad: Tensor, emit: &GradOps) {
+    let sum = match grads.remove(&id) {
+        Some(before) => (emit.add)(&before, &grad),
+        None => grad,
+    };
+    grads.insert(id, sum);
+}
+
+/// Which values depend on one of `of`.
+fn depends_on(tracer: &Tracer, of: &[ValueId]) -> Vec<bool> {
+    tracer.graph(|g| {
+        let mut active = vec![false; g.values.len()];
+        for &id in of {
+            active[id] = true;
+        }
+        for id in 0..g.values.len() {
+            active[id] |= match &g.values[id].source {
+                Source::Node { node, .. } => g.nodes[*node].inputs.iter().any(|&i| active[i]),
+                Source::View { of, .. } => active[*of],
+                _ => false,
+            };
+        }
+        active
+    })
+}

@@ -1,6 +1,8 @@
 //! A step as data: traced once into a graph, differentiated, fused, planned into one arena, ready to be recorded.
 
+mod arena;
 pub mod grad;
+mod homes;
 pub mod interpret;
 pub mod launch;
 pub mod memory;

@@ -1,8 +1,11 @@
 //! `Plan`: launches in order, every tensor at a fixed place, and what must wait for what.
 
-use crate::launch::Launch;
-use crate::op::{Cost, TensorType};
-use crate::spec::Spec;
+use crate::arena::Arena;
+use crate::homes::{Homes, PlannedCopy};
+use crate::launch::{Launch, Lowering, Operand};
+use crate::op::{Call, Cost, TensorType};
+use crate::spec::{Spec, Tuning};
+use crate::trace::{Graph, ValueId};
 
 /// What a plan's buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,5 +170,210 @@ impl Plan {
     pub fn expected_seconds(&self, node: &PlannedNode) -> f64 {
         let limits = &self.spec.limits;
         (node.cost.bytes / limits.bytes_per_second).max(node.cost.flops / limits.f32_flops)
+    }
+}
+
+/// Why a graph can't be planned for a machine.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    /// Ops without a kernel there.
+    #[error("{device} has no kernel for {} of the step's ops:{}", list.len(), refusals(list))]
+    Unsupported {
+        /// The device.
+        device: String,
+        /// Op with types, and why.
+        list: Vec<(String, String)>,
+    },
+    /// The step doesn't fit the device's memory.
+    #[error("{device}: the step needs {need} bytes ({detail}), {have} are there\n  help: a smaller batch or context needs less")]
+    Memory {
+        /// The device.
+        device: String,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes there.
+        have: u64,
+        /// What needs how much.
+        detail: String,
+    },
+    /// A tensor or region larger than the device's largest allocation.
+    #[error("{device}: {what} needs {need} bytes, its largest allocation is {have}")]
+    Allocation {
+        /// The device.
+        device: String,
+        /// What is too large.
+        what: String,
+        /// Bytes needed.
+        need: u64,
+        /// The largest allocation.
+        have: u64,
+    },
+}
+
+fn refusals(list: &[(String, String)]) -> String {
+    list.iter().map(|(op, why)| format!("\n  {op}: {why}")).collect()
+}
+
+/// Plans a step for a machine: chooses lowerings, places every tensor, orders the launches. Pure.
+///
+/// # Errors
+/// When ops have no kernel there, or the step doesn't fit its memory.
+pub fn plan(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Plan, PlanError> {
+    let lowered = lower_all(graph, spec, tuning)?;
+    let homes = Homes::find(graph);
+    let arena = Arena::place(graph, &homes, &lowered, spec)?;
+    let mut builder = Builder { graph, homes: &homes, arena: &arena, launches: Vec::new(), nodes: Vec::new(), touched: Vec::new() };
+    for node in 0..=graph.nodes.len() {
+        for copy in homes.copies.iter().filter(|c| c.before == node) {
+            builder.copy(copy);
+        }
+        if let Some((lowering, variant)) = lowered.get(node) {
+            builder.node(node, lowering, variant);
+        }
+    }
+    let Builder { mut launches, nodes, touched, .. } = builder;
+    depend(&mut launches);
+    let lives = arena.lives(&launches, &touched);
+    let buffers = homes.buffers(graph, arena.bytes);
+    let need: u64 = buffers.iter().map(|b| b.bytes).sum();
+    if need > spec.memory_bytes {
+        let detail: Vec<_> = buffers.iter().map(|b| format!("{} {}", b.name, b.bytes)).collect();
+        let (device, have) = (spec.name.clone(), spec.memory_bytes);
+        return Err(PlanError::Memory { device, need, have, detail: detail.join(", ") });
+    }
+    if let Some(b) = buffers.iter().find(|b| b.kind == BufferKind::Region && b.bytes > spec.largest_allocation) {
+        let (device, have) = (spec.name.clone(), spec.largest_allocation);
+        return Err(PlanError::Allocation { device, what: format!("region `{}`", b.name), need: b.bytes, have });
+    }
+    let (inputs, outputs, entries) = homes.bindings(graph);
+    Ok(Plan { spec: spec.clone(), buffers, launches, nodes, inputs, outputs, entries, lives })
+}
+
+type Lowered = Vec<(Lowering, &'static str)>;
+
+fn lower_all(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Lowered, PlanError> {
+    let (mut lowered, mut refused) = (Vec::new(), Vec::new());
+    for node in &graph.nodes {
+        let (inputs, outputs) = (graph.types(&node.inputs), graph.types(&node.outputs));
+        let call = Call { params: &node.params, inputs: &inputs, outputs: &outputs };
+        let variant = tuning.choose(node.op, &call, spec);
+        match (node.op.lower)(&call, spec, variant) {
+            Ok(lowering) => lowered.push((lowering, variant)),
+            Err(why) => {
+                let types: Vec<_> = inputs.iter().map(ToString::to_string).collect();
+                let refusal = (format!("{} ({})", node.op.name, types.join(", ")), why.0);
+                if !refused.contains(&refusal) {
+                    refused.push(refusal);
+                }
+            }
+        }
+    }
+    if refused.is_empty() {
+        Ok(lowered)
+    } else {
+        Err(PlanError::Unsupported { device: spec.name.clone(), list: refused })
+    }
+}
+
+/// Dependencies by byte ranges: read after write, write after read, write after write; then levels, and only the
+/// dependencies that don't follow from others.
+fn depend(launches: &mut [PlannedLaunch]) {
+    let words = launches.len().div_ceil(64);
+    let mut ancestors: Vec<Vec<u64>> = Vec::with_capacity(launches.len());
+    for j in 0..launches.len() {
+        let conflicts = |i: &usize| {
+            launches[*i].places.iter().any(|(a, how_a)| {
+                launches[j].places.iter().any(|(b, how_b)| {
+                    (*how_a == Access::Write || *how_b == Access::Write) && a.overlaps(b)
+                })
+            })
+        };
+        let mut known = vec![0u64; words];
+        let mut after = Vec::new();
+        // From the latest on: what an ancestor of one already taken waits for needs no edge of its own.
+        for i in (0..j).rev() {
+            if known[i / 64] >> (i % 64) & 1 == 0 && conflicts(&i) {
+                after.push(i);
+                known[i / 64] |= 1 << (i % 64);
+                known.iter_mut().zip(&ancestors[i]).for_each(|(k, a)| *k |= a);
+            }
+        }
+        after.reverse();
+        launches[j].level = after.iter().map(|&i| launches[i].level + 1).max().unwrap_or(0);
+        launches[j].after = after;
+        ancestors.push(known);
+    }
+}
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    homes: &'a Homes,
+    arena: &'a Arena,
+    launches: Vec<PlannedLaunch>,
+    nodes: Vec<PlannedNode>,
+    /// (launch, arena tensor) for every operand that lies in the arena.
+    touched: Vec<(usize, usize)>,
+}
+
+impl Builder<'_> {
+    fn node(&mut self, index: usize, lowering: &Lowering, variant: &'static str) {
+        let node = &self.graph.nodes[index];
+        let (inputs, outputs) = (self.graph.types(&node.inputs), self.graph.types(&node.outputs));
+        let cost = (node.op.cost)(&Call { params: &node.params, inputs: &inputs, outputs: &outputs });
+        let location = format!("{}:{}", node.location.file(), node.location.line());
+        let (op, params) = (node.op.name.to_string(), node.params.to_string());
+        self.nodes.push(PlannedNode { op, params, inputs, outputs, variant, cost, location });
+        for launch in &lowering.launches {
+            let mut places = Vec::new();
+            for operand in launch.operands() {
+                let (place, item) = match operand {
+                    Operand::Input(i) => self.place(node.inputs[i]),
+                    Operand::Output(o) => self.place(node.outputs[o]),
+                    Operand::Scratch(s) => {
+                        let item = self.arena.scratch[index] + s;
+                        (self.arena.place_of(item, 0, lowering.scratch[s]), Some(item))
+                    }
+                };
+                let access = if matches!(operand, Operand::Input(_)) { Access::Read } else { Access::Write };
+                places.push((place, access));
+                self.touched.extend(item.map(|item| (self.launches.len(), item)));
+            }
+            self.push(launch.clone(), places);
+        }
+    }
+
+    fn copy(&mut self, copy: &PlannedCopy) {
+        let (from, item) = self.place(copy.from);
+        self.touched.extend(item.map(|item| (self.launches.len(), item)));
+        let ty = self.graph.values[copy.from].ty.clone();
+        let cost = Cost { bytes: 2.0 * from.bytes as f64, flops: 0.0 };
+        self.nodes.push(PlannedNode {
+            op: "copy".into(),
+            params: String::new(),
+            inputs: vec![ty.clone()],
+            outputs: vec![ty],
+            variant: "default",
+            cost,
+            location: "the planner".into(),
+        });
+        let launch = Launch::Copy { from: Operand::Input(0), to: Operand::Output(0) };
+        self.push(launch, vec![(from, Access::Read), (copy.to, Access::Write)]);
+    }
+
+    fn push(&mut self, launch: Launch, places: Vec<(Place, Access)>) {
+        self.launches.push(PlannedLaunch { launch, places, node: self.nodes.len() - 1, after: Vec::new(), level: 0 });
+    }
+
+    /// The place of a value, and the arena's tensor that it lies in.
+    fn place(&self, id: ValueId) -> (Place, Option<usize>) {
+        let bytes = self.graph.values[id].ty.bytes();
+        let (root, offset) = self.graph.root(id);
+        match self.homes.fixed[root] {
+            Some(home) => (Place { buffer: home.buffer, offset: home.offset + offset, bytes }, None),
+            None => {
+                let item = self.arena.item[root].expect("a value that is read has a place");
+                (self.arena.place_of(item, offset, bytes), Some(item))
+            }
+        }
     }
 }

@@ -54,9 +54,9 @@ pub enum Source {
         region: usize,
         /// Value and offset in bytes.
         parts: Vec<(ValueId, u64)>,
-        /// The number of nodes that were there when it was made.
-        position: NodeId,
     },
+    /// Nowhere: a pass removed the node that made it, and nothing reads it.
+    Removed,
 }
 
 /// A value of the graph.
@@ -258,11 +258,8 @@ impl Tracer {
         }
         let index = self.region_index(name);
         let parts: Vec<_> = parts.iter().map(|(t, o)| (t.id, *o)).collect();
-        let position = self.with(|s| {
-            s.graph.regions[index].bytes = bytes;
-            s.graph.nodes.len()
-        });
-        self.value(TensorType::f32([bytes as usize / 4]), Source::Pack { region: index, parts, position })
+        self.with(|s| s.graph.regions[index].bytes = bytes);
+        self.value(TensorType::f32([bytes as usize / 4]), Source::Pack { region: index, parts })
     }
 
     /// What `state` holds after the step.
