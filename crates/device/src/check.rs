@@ -37,7 +37,8 @@ pub fn inputs(case: &Case, seed: u64) -> Vec<Vec<f64>> {
     let draw = |(i, input): (usize, &graph::CaseInput)| {
         let random = Philox::new(seed, &format!("{} input {i}", case.name));
         let elements = input.ty.elements();
-        let mut floats = vec![0.0f32; if matches!(input.fill, Fill::Normal | Fill::Uniform(..)) { elements } else { 0 }];
+        let mut floats =
+            vec![0.0f32; if matches!(input.fill, Fill::Normal | Fill::Uniform(..)) { elements } else { 0 }];
         match &input.fill {
             Fill::Normal => random.fill_normal(&mut floats, 0.0, 1.0),
             Fill::Uniform(low, high) => random.fill_uniform(&mut floats, *low, *high),
@@ -79,7 +80,13 @@ pub fn case_graph(op: &'static OpDef, case: &Case) -> Result<Graph, graph::Trace
 ///
 /// # Errors
 /// When the device can't run it; wrong results are no error but an `Outcome`.
-pub fn run(device: &Device, op: &'static OpDef, case: &Case, tuning: &Tuning, seed: u64) -> Result<Outcome, CheckError> {
+pub fn run(
+    device: &Device,
+    op: &'static OpDef,
+    case: &Case,
+    tuning: &Tuning,
+    seed: u64,
+) -> Result<Outcome, CheckError> {
     let graph = case_graph(op, case)?;
     let plan = plan::plan(&graph, device.spec(), tuning)?;
     let given = inputs(case, seed);

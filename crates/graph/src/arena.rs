@@ -39,7 +39,11 @@ impl Arena {
             }
             arena.scratch.push(arena.tensors.len());
             let time = at_node(node);
-            arena.tensors.extend(lowered[node].0.scratch.iter().map(|&bytes| Lifetime { bytes, first: time, last: time }));
+            arena.tensors.extend(lowered[node].0.scratch.iter().map(|&bytes| Lifetime {
+                bytes,
+                first: time,
+                last: time,
+            }));
         }
         match memory::place(&arena.tensors, spec.largest_allocation) {
             Some((offsets, bytes)) => Ok(Arena { offsets, bytes, ..arena }),

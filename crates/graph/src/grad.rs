@@ -65,8 +65,13 @@ fn backward(tracer: &Tracer, node: usize, active: &[bool], grads: &mut BTreeMap<
     };
     let tensors = |ids: &[ValueId]| ids.iter().map(|&id| tracer.tensor(id)).collect::<Vec<_>>();
     let (input_tensors, output_tensors) = (tensors(&inputs), tensors(&outputs));
-    let call =
-        Backward { params: &params, inputs: &input_tensors, outputs: &output_tensors, grads: &output_grads, wanted: &wanted };
+    let call = Backward {
+        params: &params,
+        inputs: &input_tensors,
+        outputs: &output_tensors,
+        grads: &output_grads,
+        wanted: &wanted,
+    };
     for ((id, grad), wanted) in inputs.into_iter().zip(gradient(&call)).zip(&wanted) {
         if let (Some(grad), true) = (grad, wanted) {
             accumulate(grads, id, grad, emit);

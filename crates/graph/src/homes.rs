@@ -117,7 +117,10 @@ impl Homes {
         };
         let later = graph.nodes[maker + 1..].iter().flat_map(|n| &n.inputs);
         let named = graph.outputs.iter().map(|(_, id)| id);
-        if later.chain(named).any(|&id| id != root && graph.root(id).0 != root && reads(id).is_some_and(|p| p.overlaps(&place))) {
+        if later
+            .chain(named)
+            .any(|&id| id != root && graph.root(id).0 != root && reads(id).is_some_and(|p| p.overlaps(&place)))
+        {
             return false;
         }
         let made = &graph.nodes[maker];
@@ -149,7 +152,8 @@ impl Homes {
             Source::Input { name } => Some(bind(name, &v.ty, self.fixed[id]?)),
             _ => None,
         });
-        let outputs = graph.outputs.iter().zip(&self.outputs).map(|((n, id), home)| bind(n, &graph.values[*id].ty, *home));
+        let outputs =
+            graph.outputs.iter().zip(&self.outputs).map(|((n, id), home)| bind(n, &graph.values[*id].ty, *home));
         let entries = graph.regions.iter().enumerate().flat_map(|(r, region)| {
             let home = move |offset| Home { buffer: REGIONS + r, offset };
             region.entries.iter().map(move |e| bind(&e.name, &e.ty, home(e.offset)))

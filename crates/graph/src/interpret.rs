@@ -47,7 +47,8 @@ pub fn reference(op: &OpDef, call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
     match op.meaning {
         Meaning::Loops(f) => f(call, inputs),
         Meaning::Unfused(fusion) => {
-            let graph = pass::unfused(fusion, call.inputs, call.params).expect("a fused op's unfused graph can be traced");
+            let graph =
+                pass::unfused(fusion, call.inputs, call.params).expect("a fused op's unfused graph can be traced");
             let given = inputs.iter().enumerate().map(|(i, v)| (i.to_string(), v.to_vec())).collect();
             let mut done = interpret(&graph, &given);
             (0..graph.outputs.len()).map(|i| done.outputs.remove(&i.to_string()).expect("numbered outputs")).collect()

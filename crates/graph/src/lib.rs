@@ -17,6 +17,6 @@ pub use launch::{CpuArgs, CpuKernel, CudaSource, Gemm, Kernel, KernelSource, Lau
 pub use op::{
     Backward, Call, Case, CaseInput, Cost, Fill, Fusion, Meaning, OpDef, Param, Params, TensorType, Unsupported,
 };
-pub use plan::{Place, Plan, PlannedLaunch};
+pub use plan::{Place, Plan, PlanError, PlannedLaunch};
 pub use spec::{DeviceKind, Limits, Spec, Tuning};
 pub use trace::{Graph, Tensor, TraceError, Tracer};

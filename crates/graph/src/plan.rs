@@ -185,7 +185,9 @@ pub enum PlanError {
         list: Vec<(String, String)>,
     },
     /// The step doesn't fit the device's memory.
-    #[error("{device}: the step needs {need} bytes ({detail}), {have} are there\n  help: a smaller batch or context needs less")]
+    #[error(
+        "{device}: the step needs {need} bytes ({detail}), {have} are there\n  help: a smaller batch or context needs less"
+    )]
     Memory {
         /// The device.
         device: String,
@@ -222,7 +224,8 @@ pub fn plan(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Plan, PlanErr
     let lowered = lower_all(graph, spec, tuning)?;
     let homes = Homes::find(graph);
     let arena = Arena::place(graph, &homes, &lowered, spec)?;
-    let mut builder = Builder { graph, homes: &homes, arena: &arena, launches: Vec::new(), nodes: Vec::new(), touched: Vec::new() };
+    let mut builder =
+        Builder { graph, homes: &homes, arena: &arena, launches: Vec::new(), nodes: Vec::new(), touched: Vec::new() };
     for node in 0..=graph.nodes.len() {
         for copy in homes.copies.iter().filter(|c| c.before == node) {
             builder.copy(copy);
@@ -283,9 +286,10 @@ fn depend(launches: &mut [PlannedLaunch]) {
     for j in 0..launches.len() {
         let conflicts = |i: &usize| {
             launches[*i].places.iter().any(|(a, how_a)| {
-                launches[j].places.iter().any(|(b, how_b)| {
-                    (*how_a == Access::Write || *how_b == Access::Write) && a.overlaps(b)
-                })
+                launches[j]
+                    .places
+                    .iter()
+                    .any(|(b, how_b)| (*how_a == Access::Write || *how_b == Access::Write) && a.overlaps(b))
             })
         };
         let mut known = vec![0u64; words];

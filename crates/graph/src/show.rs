@@ -50,7 +50,8 @@ impl Plan {
         for (i, launch) in self.launches.iter().enumerate() {
             let node = &self.nodes[launch.node];
             let written = launch.places.iter().find(|(_, a)| *a == crate::plan::Access::Write);
-            let written = written.map_or(String::new(), |(p, _)| format!("{}+{}", self.buffers[p.buffer].name, p.offset));
+            let written =
+                written.map_or(String::new(), |(p, _)| format!("{}+{}", self.buffers[p.buffer].name, p.offset));
             let (bytes, flops, us) = if before == launch.node {
                 (String::new(), String::new(), String::new())
             } else {
@@ -58,7 +59,11 @@ impl Plan {
                 (format!("{:.0}", node.cost.bytes), format!("{:.0}", node.cost.flops), format!("{us:.2}"))
             };
             before = launch.node;
-            let name = if node.op == launch.launch.name() { node.op.clone() } else { format!("{}: {}", node.op, launch.launch.name()) };
+            let name = if node.op == launch.launch.name() {
+                node.op.clone()
+            } else {
+                format!("{}: {}", node.op, launch.launch.name())
+            };
             let _ = writeln!(
                 out,
                 "{i:>4} {:>5}  {name:<28} {:<10} {written:<24} {bytes:>12} {flops:>12} {us:>9}",

@@ -4,6 +4,7 @@
 pub mod spirv;
 pub mod common;
 pub mod elementwise;
+pub mod fill;
 pub mod reduce;
 
 use graph::OpDef;
@@ -16,8 +17,12 @@ pub static OPS: &[&OpDef] = &[
     &elementwise::SCALE,
     &elementwise::GELU,
     &elementwise::GELU_BACKWARD,
+    &fill::FILL,
     &reduce::SUM_ROWS,
 ];
+
+/// The ops that gradients need.
+pub const GRAD: graph::grad::GradOps = graph::grad::GradOps { add: elementwise::add, ones: fill::ones };
 
 /// The card of a name.
 pub fn find(name: &str) -> Option<&'static OpDef> {

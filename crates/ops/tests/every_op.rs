@@ -22,7 +22,10 @@ fn failures(device: &Device, include: impl Fn(&Case) -> bool) -> Vec<String> {
                     Ok(outcome) if outcome.error <= case.tolerance => {}
                     Ok(outcome) => {
                         let (o, e, got, want) = outcome.worst;
-                        wrong.push(format!("{name}: output {o}[{e}] is {got}, expected {want}: error {:.2e}", outcome.error));
+                        wrong.push(format!(
+                            "{name}: output {o}[{e}] is {got}, expected {want}: error {:.2e}",
+                            outcome.error
+                        ));
                     }
                     Err(e) => wrong.push(format!("{name}: {e}")),
                 }
@@ -135,7 +138,7 @@ fn finite_differences(op: &'static OpDef, case: &Case) -> Vec<String> {
         let samples = gradient.len().min(10);
         for s in 0..samples {
             let e = s * gradient.len() / samples;
-            let mut loss_at = |change: f64| {
+            let loss_at = |change: f64| {
                 let mut moved = given.clone();
                 moved.get_mut(&i.to_string()).expect("the input is there")[e] += change;
                 interpret::interpret(&loss_only, &moved).outputs["loss"][0]

@@ -67,7 +67,8 @@ fn find(graph: &Graph, op: &'static OpDef, fusion: Fusion, pattern: &Graph, last
     if actual.nodes.len() != removed.len() || !actual.nodes.iter().zip(&removed).all(same) {
         return None;
     }
-    let outputs: Vec<ValueId> = actual.outputs.iter().map(|(_, id)| bound.value(graph, &actual, &removed, *id)).collect::<Option<_>>()?;
+    let outputs: Vec<ValueId> =
+        actual.outputs.iter().map(|(_, id)| bound.value(graph, &actual, &removed, *id)).collect::<Option<_>>()?;
     if (op.infer)(&params, &types).ok()? != graph.types(&outputs) {
         return None;
     }

@@ -1,6 +1,8 @@
 //! `fill`: y[i] = value.
 
-use graph::{Call, Case, Cost, Launch, Lowering, Meaning, OpDef, Operand, Params, Spec, Tensor, TensorType, Tracer, Unsupported};
+use graph::{
+    Call, Case, Cost, Launch, Lowering, Meaning, OpDef, Operand, Params, Spec, Tensor, TensorType, Tracer, Unsupported,
+};
 
 /// `fill`: y[i] = value, a vector of n elements.
 pub static FILL: OpDef = OpDef {
@@ -33,5 +35,7 @@ fn lower(call: &Call, _: &Spec, _: &str) -> Result<Lowering, Unsupported> {
 }
 
 fn cases() -> Vec<Case> {
-    [1, 1000].map(|n| Case::new(n.to_string(), Params::NONE.with_u32("elements", n).with_f32("value", 2.5), vec![])).into()
+    [1, 1000]
+        .map(|n| Case::new(n.to_string(), Params::NONE.with_u32("elements", n).with_f32("value", 2.5), vec![]))
+        .into()
 }
