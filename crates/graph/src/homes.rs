@@ -57,8 +57,10 @@ impl Homes {
             };
         }
         homes.packs(graph);
-        homes.assignments(graph);
+        let copies = homes.assignments(graph);
         homes.outputs(graph);
+        // Last, since outputs may show what a state held before.
+        homes.copies.extend(copies);
         homes
     }
 
@@ -71,16 +73,20 @@ impl Homes {
         }
     }
 
-    fn assignments(&mut self, graph: &Graph) {
+    /// Gives assigned values their state's home where they can be made in place; the copies for the others.
+    fn assignments(&mut self, graph: &Graph) -> Vec<PlannedCopy> {
+        let mut copies = Vec::new();
         for &(state, value) in &graph.assignments {
             let home = self.fixed[state].expect("a state is an entry of a region");
             let place = Place { buffer: home.buffer, offset: home.offset, bytes: graph.values[state].ty.bytes() };
-            if self.may_write_in_place(graph, value, place) {
-                self.settle(graph, value, home, graph.nodes.len());
+            let root = graph.root(value).0;
+            if self.fixed[root].is_none() && self.may_write_in_place(graph, value, place) {
+                self.fixed[root] = Some(home);
             } else {
-                self.copies.push(PlannedCopy { before: graph.nodes.len(), from: value, to: place });
+                copies.push(PlannedCopy { before: graph.nodes.len(), from: value, to: place });
             }
         }
+        copies
     }
 
     fn outputs(&mut self, graph: &Graph) {
@@ -108,8 +114,11 @@ impl Homes {
     /// Whether the node that makes `id` may write it over the state at `place`: nothing reads the state's old bytes
     /// later, and the node itself reads them only as the input that its card lets the output share.
     fn may_write_in_place(&self, graph: &Graph, id: ValueId, place: Place) -> bool {
-        let (root, _) = graph.root(id);
+        let (root, offset) = graph.root(id);
         let Source::Node { node: maker, output } = graph.values[root].source else { return false };
+        if offset != 0 || graph.values[root].ty.bytes() != place.bytes {
+            return false;
+        }
         let reads = |id: ValueId| {
             let (root, offset) = graph.root(id);
             let bytes = graph.values[id].ty.bytes();

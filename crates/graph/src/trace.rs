@@ -272,6 +272,18 @@ impl Tracer {
             self.mistake("assign", format!("a state of type {} is assigned a value of type {}", state.ty, value.ty));
             return;
         }
+        let from_region = self.with(|s| {
+            let root = s.graph.root(value.id).0;
+            matches!(s.graph.values[root].source, Source::Region { .. } | Source::Pack { .. })
+        });
+        if from_region {
+            self.mistake("assign", "a state is assigned another state's bytes; assign what an op makes of them".into());
+            return;
+        }
+        if self.with(|s| s.graph.assignments.iter().any(|(id, _)| *id == state.id)) {
+            self.mistake("assign", "the state is assigned already".into());
+            return;
+        }
         self.with(|s| s.graph.assignments.push((state.id, value.id)));
     }
 

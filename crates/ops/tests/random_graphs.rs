@@ -107,9 +107,10 @@ fn replays_equal_the_interpreter_and_each_other_in_any_order() {
     let hostile = cpu(Options { threads: Some(1), adversarial: true, ..Options::default() });
     for seed in 0..40 {
         let graph = random_graph(seed, 30);
-        let given: BTreeMap<String, Vec<f64>> = [("x", ROWS * COLUMNS), ("w", ROWS * COLUMNS), ("v", ROWS * COLUMNS), ("b", COLUMNS)]
-            .map(|(n, e)| (n.to_string(), data(n, e).into_iter().map(f64::from).collect()))
-            .into();
+        let given: BTreeMap<String, Vec<f64>> =
+            [("x", ROWS * COLUMNS), ("w", ROWS * COLUMNS), ("v", ROWS * COLUMNS), ("b", COLUMNS)]
+                .map(|(n, e)| (n.to_string(), data(n, e).into_iter().map(f64::from).collect()))
+                .into();
         let want = interpret::interpret(&graph, &given);
         let fused = pass::prune(pass::fuse(graph.clone(), ops::OPS));
         assert!(fused.nodes.len() < graph.nodes.len(), "seed {seed}: nothing was fused or pruned");
@@ -122,7 +123,8 @@ fn replays_equal_the_interpreter_and_each_other_in_any_order() {
                 close(&once.parameters[i * 256..], &want.entries[*name], &format!("seed {seed}: state {name}"));
             }
             let (a, b) = (run(&plain, graph, 3), run(&hostile, graph, 3));
-            let bits = |r: &Run| r.outputs.concat().iter().chain(&r.parameters).map(|v| v.to_bits()).collect::<Vec<_>>();
+            let bits =
+                |r: &Run| r.outputs.concat().iter().chain(&r.parameters).map(|v| v.to_bits()).collect::<Vec<_>>();
             assert!(bits(&a) == bits(&b), "seed {seed}: another order and poisoned dead bytes give other bits");
         }
     }
