@@ -112,6 +112,12 @@ pub struct Options {
     pub adversarial: bool,
     /// Vulkan: load the validation layers; their messages are counted in `Counters::validation_messages`.
     pub validation: bool,
+    /// CUDA: don't use cuBLASLt, as if it weren't there.
+    pub without_libraries: bool,
+    /// CUDA: folders to look for NVRTC and cuBLASLt in, before the usual ones.
+    pub library_folders: Vec<std::path::PathBuf>,
+    /// CUDA: where compiled kernels are kept; `None` takes `~/.cache/rondo/cubin`.
+    pub cache_folder: Option<std::path::PathBuf>,
 }
 
 /// What the wrappers count, since the device was opened.
@@ -190,7 +196,7 @@ impl Device {
     pub fn open(choice: Choice, options: &Options) -> Result<Device, Error> {
         let (machine, reason): (Rc<dyn Machine>, String) = match choice {
             Choice::Cpu => (Rc::new(cpu::Cpu::open(options)?), "asked for".into()),
-            Choice::Cuda(index) => (Rc::new(cuda::Cuda::open(index)?), "asked for".into()),
+            Choice::Cuda(index) => (Rc::new(cuda::Cuda::open(index, options)?), "asked for".into()),
             Choice::Vulkan(index) => (Rc::new(vulkan::Vulkan::open(index, options)?), "asked for".into()),
             Choice::Best => return Self::best(options),
         };
@@ -199,7 +205,7 @@ impl Device {
 
     /// The best device there is: CUDA, else a GPU through Vulkan, else the processor.
     fn best(options: &Options) -> Result<Device, Error> {
-        if let Ok(cuda) = cuda::Cuda::open(0) {
+        if let Ok(cuda) = cuda::Cuda::open(0, options) {
             return Ok(Device { machine: Rc::new(cuda), reason: "a CUDA device is there".into() });
         }
         if let Ok(vulkan) = vulkan::Vulkan::open_gpu(options) {

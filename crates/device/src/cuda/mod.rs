@@ -1,16 +1,22 @@
 //! NVIDIA GPUs through CUDA, loaded at run time: a recording is one CUDA graph.
-#![expect(unsafe_code, reason = "the driver and NVRTC are C libraries")]
+#![expect(unsafe_code, reason = "the driver, cuBLASLt and NVRTC are C libraries")]
 
 mod cubin;
+mod driver;
 pub mod folders;
+mod gemm;
+mod measure;
 pub mod nvrtc;
+mod recording;
 
-use crate::{Buffer, Counters, Error, Machine, Replay};
-use graph::{Plan, Spec};
+use crate::{Buffer, Counters, Error, Machine, Options, Replay};
+use driver::{DeviceMemory, Gpu};
+use graph::{Kernel, Limits, Plan, Spec};
+use std::rc::Rc;
 
 /// An open NVIDIA GPU.
 pub struct Cuda {
-    spec: Spec,
+    gpu: Rc<Gpu>,
 }
 
 impl Cuda {
@@ -18,26 +24,47 @@ impl Cuda {
     ///
     /// # Errors
     /// When the driver, NVRTC or the GPU isn't there.
-    pub fn open(index: usize) -> Result<Self, Error> {
-        let device = format!("cuda:{index}");
-        Err(Error::Unavailable { device, what: "no driver".into(), advice: "use --device cpu".into() })
+    pub fn open(index: usize, options: &Options) -> Result<Self, Error> {
+        Ok(Cuda { gpu: Gpu::open(index, options)? })
+    }
+
+    /// Measures what it does at best.
+    ///
+    /// # Errors
+    /// When a driver call fails.
+    pub fn measure(&self) -> Result<Limits, Error> {
+        measure::limits(&self.gpu)
     }
 }
 
 impl Machine for Cuda {
     fn spec(&self) -> &Spec {
-        &self.spec
+        &self.gpu.spec
     }
 
-    fn allocate(&self, _purpose: &str, _bytes: u64) -> Result<Buffer, Error> {
-        unreachable!()
+    fn allocate(&self, purpose: &str, bytes: u64) -> Result<Buffer, Error> {
+        Ok(Rc::new(DeviceMemory::new(&self.gpu, purpose, bytes)?))
     }
 
-    fn record(&self, _plan: &Plan, _buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error> {
-        unreachable!()
+    fn record(&self, plan: &Plan, buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error> {
+        Ok(Box::new(recording::Step::record(&self.gpu, plan, buffers)?))
     }
 
     fn counters(&self) -> Counters {
-        Counters::default()
+        self.gpu.counters.get()
     }
+}
+
+/// The kernels that the device itself runs, to be compiled by tests.
+pub fn own_kernels() -> Vec<Kernel> {
+    [
+        ("step_begin", 3, 1),
+        ("step_end", 4, 1),
+        ("step_copy", 2, 1),
+        ("step_delay", 0, 1),
+        ("step_nothing", 0, 1),
+        ("step_multiply_adds", 1, 2),
+    ]
+    .map(|(entry, operands, words)| recording::own_kernel(entry, operands, vec![0; words], 1))
+    .into()
 }

@@ -258,26 +258,40 @@ pub fn compile_all<'a>(
             texts.entry(text).or_default().push(kernel);
         }
     }
-    let texts: Vec<_> = texts.into_iter().collect();
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<(), Error> {
-        while let Some((text, kernels)) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let cubin = nvrtc.compile(*text, architecture)?;
-            for kernel in kernels {
-                check_arguments(&cubin, kernel).map_err(|log| Error::Compile {
-                    device: format!("cuda ({architecture})"),
-                    source_name: text.name.into(),
-                    log,
-                })?;
-            }
+    let distinct: Vec<_> = texts.keys().copied().collect();
+    let cubins = compile_texts(nvrtc, &distinct, architecture, threads)?;
+    for ((text, kernels), cubin) in texts.iter().zip(&cubins) {
+        for kernel in kernels {
+            check_arguments(cubin, kernel).map_err(|log| Error::Compile {
+                device: format!("cuda ({architecture})"),
+                source_name: text.name.into(),
+                log,
+            })?;
         }
-        Ok(())
+    }
+    Ok(distinct.len())
+}
+
+/// Machine code of each text for `architecture`, compiled with `threads` threads.
+///
+/// # Errors
+/// The first text that doesn't compile.
+pub fn compile_texts(nvrtc: &Nvrtc, texts: &[Text], architecture: &str, threads: usize) -> Result<Vec<Vec<u8>>, Error> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(text) = texts.get(index) else { return done };
+            done.push((index, nvrtc.compile(*text, architecture)));
+        }
     };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|w| w.join().expect("a compiling thread doesn't panic"))
-    })?;
-    Ok(texts.len())
+    let mut done: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.min(texts.len())).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|w| w.join().expect("a compiling thread doesn't panic")).collect()
+    });
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, cubin)| cubin).collect()
 }
 
 #[cfg(test)]
