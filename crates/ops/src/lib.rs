@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod spirv;
 pub mod common;
+pub mod cross_entropy;
 pub mod elementwise;
 pub mod fill;
 pub mod reduce;
@@ -11,6 +12,8 @@ use graph::OpDef;
 
 /// Every op, by folder.
 pub static OPS: &[&OpDef] = &[
+    &cross_entropy::CROSS_ENTROPY,
+    &cross_entropy::CROSS_ENTROPY_BACKWARD,
     &elementwise::ADD,
     &elementwise::SUB,
     &elementwise::MUL,
