@@ -1,31 +1,48 @@
 //! Any vendor's GPU through Vulkan, loaded at run time: a recording is one resubmittable command buffer.
 
+mod core;
+mod instance;
+mod memory;
+mod physical;
+mod pipeline;
+mod recording;
+mod replay;
+mod shaders;
+
 use crate::{Buffer, Counters, Error, Machine, Options, Replay};
 use graph::{Plan, Spec};
+use std::rc::Rc;
 
 /// An open Vulkan device.
 pub struct Vulkan {
     spec: Spec,
+    staging: Rc<memory::Staging>,
+    core: Rc<core::Core>,
 }
 
 impl Vulkan {
-    /// Opens the GPU `index`.
+    /// Opens the device `index`, or the first GPU, or a software device if there is no GPU.
     ///
     /// # Errors
-    /// When the driver, loader or the device isn't there.
-    pub fn open(index: Option<usize>, _options: &Options) -> Result<Self, Error> {
-        let device = format!("vulkan {index:?}");
-        Err(Error::Unavailable { device, what: "no loader".into(), advice: "use --device cpu".into() })
+    /// When the loader, a driver, the device or a feature that it needs isn't there; each is named.
+    pub fn open(index: Option<usize>, options: &Options) -> Result<Self, Error> {
+        Self::open_any(index, true, options)
     }
-}
 
-impl Vulkan {
     /// Opens the first GPU; a software device does not count.
     ///
     /// # Errors
     /// When there is none.
     pub fn open_gpu(options: &Options) -> Result<Self, Error> {
-        Self::open(None, options)
+        Self::open_any(None, false, options)
+    }
+
+    fn open_any(index: Option<usize>, software: bool, options: &Options) -> Result<Self, Error> {
+        let instance = instance::Instance::open(options.validation)?;
+        let physical = physical::choose(&instance, index, software)?;
+        let core = Rc::new(core::Core::open(instance, physical)?);
+        let staging = Rc::new(memory::Staging::new(&core)?);
+        Ok(Vulkan { spec: core.physical.spec.clone(), staging, core })
     }
 }
 
@@ -34,15 +51,16 @@ impl Machine for Vulkan {
         &self.spec
     }
 
-    fn allocate(&self, _purpose: &str, _bytes: u64) -> Result<Buffer, Error> {
-        unreachable!()
+    fn allocate(&self, purpose: &str, bytes: u64) -> Result<Buffer, Error> {
+        let slab = self.spec.largest_allocation;
+        Ok(Rc::new(memory::Slabs::new(&self.core, &self.staging, purpose, bytes, slab)?))
     }
 
-    fn record(&self, _plan: &Plan, _buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error> {
-        unreachable!()
+    fn record(&self, plan: &Plan, buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error> {
+        Ok(Box::new(replay::Recorded::new(&self.core, &self.staging, plan, buffers)?))
     }
 
     fn counters(&self) -> Counters {
-        Counters::default()
+        self.core.counters()
     }
 }
