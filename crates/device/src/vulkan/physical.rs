@@ -88,9 +88,9 @@ const OPTIONAL: [&CStr; 4] =
 const AMD: &CStr = ash::amd::shader_core_properties::NAME;
 
 fn ask(instance: &Instance, device: vk::PhysicalDevice) -> Result<Asked, Error> {
-    let mut asked = Asked::default();
     // SAFETY: the device was enumerated from this instance.
-    asked.properties = unsafe { instance.raw.get_physical_device_properties(device) };
+    let properties = unsafe { instance.raw.get_physical_device_properties(device) };
+    let mut asked = Asked { properties, ..Asked::default() };
     // SAFETY: as above.
     let there = unsafe { instance.raw.enumerate_device_extension_properties(device) }
         .map_err(failed("vkEnumerateDeviceExtensionProperties"))?;
