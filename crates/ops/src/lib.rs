@@ -2,6 +2,7 @@
 
 #[macro_use]
 pub mod spirv;
+pub mod adam;
 pub mod common;
 pub mod cross_entropy;
 pub mod elementwise;
@@ -12,6 +13,8 @@ use graph::OpDef;
 
 /// Every op, by folder.
 pub static OPS: &[&OpDef] = &[
+    &adam::ADAM,
+    &adam::ADVANCE,
     &cross_entropy::CROSS_ENTROPY,
     &cross_entropy::CROSS_ENTROPY_BACKWARD,
     &elementwise::ADD,
