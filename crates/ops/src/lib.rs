@@ -7,6 +7,7 @@ pub mod common;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod fill;
+pub mod matmul;
 pub mod reduce;
 
 use graph::OpDef;
@@ -24,6 +25,8 @@ pub static OPS: &[&OpDef] = &[
     &elementwise::GELU,
     &elementwise::GELU_BACKWARD,
     &fill::FILL,
+    &matmul::MATMUL,
+    &matmul::MATMUL_ADD,
     &reduce::SUM_ROWS,
 ];
 

@@ -26,6 +26,12 @@ pub fn pointer<T: Pod>(args: &CpuArgs, i: usize) -> *mut T {
     args.operands[i].0.cast()
 }
 
+/// Copies elements from `start` on to `to`; both may be the same memory.
+pub fn copy_row(from: *const f32, start: usize, to: &mut [f32]) {
+    // SAFETY: the card cuts parts so that the row is in bounds; `copy` allows that it is `to` itself.
+    unsafe { std::ptr::copy(from.add(start), to.as_mut_ptr(), to.len()) };
+}
+
 /// The number of elements of operand `i`.
 pub fn len<T: Pod>(args: &CpuArgs, i: usize) -> usize {
     args.operands[i].1 / size_of::<T>()

@@ -1,0 +1,329 @@
+//! `matmul`: d = op(a) op(b), and `matmul_add`: d = c + op(a) op(b), where op may transpose.
+
+mod cpu;
+
+use crate::{common, elementwise};
+use graph::launch::Epilogue;
+use graph::op::expect;
+use graph::{
+    Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Fusion, Gemm, Kernel, KernelSource, Launch, Lowering,
+    Meaning, OpDef, Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
+};
+use tensor::DType;
+
+/// Rows and columns of the output that one GPU group computes, with 256 threads.
+const TILE: usize = 64;
+/// The library's workspace.
+const WORKSPACE_BYTES: u64 = 4 << 20;
+
+/// `matmul`: d = op(a) op(b).
+pub static MATMUL: OpDef = OpDef {
+    name: "matmul",
+    formula: "d = op(a) op(b)",
+    infer: |params, types| {
+        expect::inputs(types, 2)?;
+        Ok(vec![Sizes::of(params, types)?.output()])
+    },
+    cost: |call| cost(call),
+    meaning: Meaning::Loops(reference),
+    gradient: Some(gradient),
+    variants,
+    lower,
+    shaders: SHADERS,
+    cases: || cases(false),
+    ..OpDef::BASE
+};
+
+/// `matmul_add`: d = c + op(a) op(b), with c of d's shape or one row of it.
+pub static MATMUL_ADD: OpDef = OpDef {
+    name: "matmul_add",
+    formula: "d = c + op(a) op(b)",
+    infer: |params, types| {
+        expect::inputs(types, 3)?;
+        let output = Sizes::of(params, types)?.output();
+        expect::dtype("c", &types[2], DType::F32)?;
+        if types[2].shape != output.shape && *types[2].shape != output.shape[output.shape.len() - 1..] {
+            return Err(format!("`c` has shape {}; expected {} or one row of it", types[2].shape, output.shape));
+        }
+        Ok(vec![output])
+    },
+    sharing: &[(0, 2)],
+    cost: |call| cost(call),
+    meaning: Meaning::Unfused(Fusion {
+        unfused: |inputs, params| {
+            let product = inputs[0].tracer().emit(&MATMUL, &[&inputs[0], &inputs[1]], params.clone())[0].clone();
+            vec![elementwise::add(&product, &inputs[2])]
+        },
+        params: |nodes| nodes[0].clone(),
+    }),
+    variants,
+    lower,
+    shaders: SHADERS,
+    cases: || cases(true),
+    ..OpDef::BASE
+};
+
+/// op(a) op(b): [m, n] from a [m, k] and b [k, n], or a [k, m] with `transpose_a`, b [n, k] with `transpose_b`; with a
+/// leading batch dimension on both or on neither.
+#[track_caller]
+pub fn matmul(a: &Tensor, b: &Tensor, transpose_a: bool, transpose_b: bool) -> Tensor {
+    let params = Params::NONE
+        .with_u32("transpose_a", usize::from(transpose_a))
+        .with_u32("transpose_b", usize::from(transpose_b));
+    a.tracer().emit(&MATMUL, &[a, b], params)[0].clone()
+}
+
+/// x w^T: [tokens, out] from x [tokens, in] and w [out, in].
+#[track_caller]
+pub fn linear(x: &Tensor, w: &Tensor) -> Tensor {
+    matmul(x, w, false, true)
+}
+
+/// The sizes of d[m, n] = op(a)[m, k] op(b)[k, n].
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    batch: Option<usize>,
+    m: usize,
+    n: usize,
+    k: usize,
+    transpose_a: bool,
+    transpose_b: bool,
+}
+
+impl Sizes {
+    fn of(params: &Params, types: &[TensorType]) -> Result<Sizes, String> {
+        let (a, b) = (&types[0], &types[1]);
+        expect::dtype("a", a, DType::F32)?;
+        expect::dtype("b", b, DType::F32)?;
+        let (batch, a_sizes, b_sizes) = match (&a.shape[..], &b.shape[..]) {
+            (&[p, q], &[r, s]) => (None, [p, q], [r, s]),
+            (&[n, p, q], &[o, r, s]) if n == o => (Some(n), [p, q], [r, s]),
+            _ => return Err(format!("`a` {} and `b` {} are not two matrices or two equal batches of them", a.shape, b.shape)),
+        };
+        let (transpose_a, transpose_b) = (params.u32("transpose_a") != 0, params.u32("transpose_b") != 0);
+        let flip = |[x, y]: [usize; 2], flip: bool| if flip { [y, x] } else { [x, y] };
+        let ([m, k], [other, n]) = (flip(a_sizes, transpose_a), flip(b_sizes, transpose_b));
+        if k != other {
+            return Err(format!("`a` {} and `b` {} have {k} and {other} terms in each sum", a.shape, b.shape));
+        }
+        Ok(Sizes { batch, m, n, k, transpose_a, transpose_b })
+    }
+
+    fn output(&self) -> TensorType {
+        match self.batch {
+            Some(batch) => TensorType::f32([batch, self.m, self.n]),
+            None => TensorType::f32([self.m, self.n]),
+        }
+    }
+
+    fn batches(&self) -> usize {
+        self.batch.unwrap_or(1)
+    }
+}
+
+fn sizes(call: &Call) -> Sizes {
+    Sizes::of(call.params, call.inputs).expect("tracing checked the sizes")
+}
+
+fn cost(call: &Call) -> Cost {
+    let s = sizes(call);
+    Cost { flops: 2.0 * (s.batches() * s.m * s.n * s.k) as f64, ..Cost::streaming(call, 0.0) }
+}
+
+fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
+    let Sizes { m, n, k, transpose_a, transpose_b, .. } = sizes(call);
+    let mut d = vec![0.0; call.outputs[0].elements()];
+    for (z, d) in d.chunks_mut((m * n).max(1)).enumerate() {
+        let (a, b) = (&inputs[0][z * m * k..], &inputs[1][z * k * n..]);
+        for i in 0..m {
+            for p in 0..k {
+                let left = if transpose_a { a[p * m + i] } else { a[i * k + p] };
+                for j in 0..n {
+                    d[i * n + j] += left * if transpose_b { b[j * k + p] } else { b[p * n + j] };
+                }
+            }
+        }
+    }
+    vec![d]
+}
+
+fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
+    let (a, b) = (&c.inputs[0], &c.inputs[1]);
+    let Some(d) = &c.grads[0] else { return vec![None, None] };
+    let (ta, tb) = (c.params.u32("transpose_a") != 0, c.params.u32("transpose_b") != 0);
+    // With A = op(a), B = op(b): dA = d B^T and dB = A^T d, each stored as a and b are.
+    let da = || if ta { matmul(b, d, tb, true) } else { matmul(d, b, false, !tb) };
+    let db = || if tb { matmul(d, a, true, ta) } else { matmul(a, d, !ta, false) };
+    vec![c.wanted[0].then(da), c.wanted[1].then(db)]
+}
+
+static CUDA: CudaSource =
+    CudaSource { name: "matmul.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("matmul.cu")) };
+static SHADER: Shader =
+    Shader { name: "matmul", source: "matmul/matmul.comp", defines: &[], spirv: spirv!("matmul") };
+static ADD_SHADER: Shader = Shader {
+    name: "matmul_add",
+    source: "matmul/matmul.comp",
+    defines: &[("HAS_C", "1")],
+    spirv: spirv!("matmul_add"),
+};
+static REDUCE_SHADER: Shader =
+    Shader { name: "matmul_reduce", source: "matmul/matmul_reduce.comp", defines: &[], spirv: spirv!("matmul_reduce") };
+static REDUCE_ADD_SHADER: Shader = Shader {
+    name: "matmul_reduce_add",
+    source: "matmul/matmul_reduce.comp",
+    defines: &[("HAS_C", "1")],
+    spirv: spirv!("matmul_reduce_add"),
+};
+static SHADERS: &[&Shader] = &[&SHADER, &ADD_SHADER, &REDUCE_SHADER, &REDUCE_ADD_SHADER];
+
+/// How many pieces `split_k` cuts the sum into: by shape alone, at least 128 terms each, at most 16.
+fn splits(s: &Sizes) -> usize {
+    (s.k / 128).clamp(1, 16)
+}
+
+fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
+    let s = sizes(call);
+    let tiles = s.m.div_ceil(TILE) * s.n.div_ceil(TILE) * s.batches();
+    let all = if splits(&s) > 1 { vec!["default", "split_k"] } else { vec!["default"] };
+    // Few output tiles leave a GPU's units idle: there the cut sum comes first.
+    if spec.kind != DeviceKind::Cpu && !spec.has("cublaslt") && tiles < 32 { all.into_iter().rev().collect() } else { all }
+}
+
+/// GPU kernels, 256 threads, groups [ceil(n / 64), ceil(m / 64), batch * splits]:
+/// - `matmul`: operands a, b, [c,] d; words m, n, k, splits, piece (terms of a piece), row (1: c is one row).
+///   Constants TRANSPOSE_A, TRANSPOSE_B, and for CUDA HAS_C. Products lie one after the other. Group z = product * splits + split sums
+///   the terms split * piece .. min(k, (split + 1) * piece) and writes d[(split * batch + product) * m * n ...].
+/// - `matmul_reduce`: operands partial sums, [c,] d; words elements, n, splits, row; d[i] = [c +] the pieces in order.
+fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupported> {
+    let s = sizes(call);
+    if spec.kind == DeviceKind::Cpu {
+        return Ok(cpu::lower(call, &s, spec, variant));
+    }
+    if spec.has("cublaslt") && variant == "default" {
+        return Ok(library(call, &s));
+    }
+    let with_c = call.inputs.len() == 3;
+    let row = with_c && call.inputs[2].shape != call.outputs[0].shape;
+    let splits = if variant == "split_k" { splits(&s) } else { 1 };
+    let whole = splits == 1;
+    let piece = s.k.div_ceil(splits);
+    let words = [s.m, s.n, s.k, splits, piece, usize::from(row)].map(|w| w as u32).to_vec();
+    let mut operands = common::operands(if whole { call.inputs.len() } else { 2 }, 0);
+    operands.push(if whole { Operand::Output(0) } else { Operand::Scratch(0) });
+    let groups = [s.n.div_ceil(TILE), s.m.div_ceil(TILE), s.batches() * splits];
+    let mut constants =
+        vec![("TRANSPOSE_A", u32::from(s.transpose_a)), ("TRANSPOSE_B", u32::from(s.transpose_b))];
+    let product = kernel(spec, "matmul", whole && with_c, &mut constants, groups, words, operands);
+    if whole {
+        return Ok(Lowering::one(product));
+    }
+    let elements = call.outputs[0].elements();
+    let words = [elements, s.n, splits, usize::from(row)].map(|w| w as u32).to_vec();
+    let mut operands = vec![Operand::Scratch(0)];
+    operands.extend(with_c.then_some(Operand::Input(2)));
+    operands.push(Operand::Output(0));
+    let reduce =
+        kernel(spec, "matmul_reduce", with_c, &mut Vec::new(), [elements.div_ceil(256), 1, 1], words, operands);
+    Ok(Lowering { scratch: vec![(splits * elements * 4) as u64], launches: vec![product, reduce] })
+}
+
+fn kernel(
+    spec: &Spec,
+    entry: &'static str,
+    with_c: bool,
+    constants: &mut Vec<(&'static str, u32)>,
+    groups: [usize; 3],
+    words: Vec<u32>,
+    operands: Vec<Operand>,
+) -> Launch {
+    let (source, entry) = if spec.kind == DeviceKind::Cuda {
+        constants.push(("HAS_C", u32::from(with_c)));
+        (KernelSource::Cuda(&CUDA), entry)
+    } else {
+        let shader = match (entry, with_c) {
+            ("matmul", false) => &SHADER,
+            ("matmul", true) => &ADD_SHADER,
+            (_, false) => &REDUCE_SHADER,
+            (_, true) => &REDUCE_ADD_SHADER,
+        };
+        (KernelSource::Vulkan(shader), "main")
+    };
+    match common::gpu(source, entry, groups, 256, words, operands) {
+        Launch::Kernel(k) => Launch::Kernel(Kernel { constants: std::mem::take(constants), ..k }),
+        other => other,
+    }
+}
+
+/// The library's product; c comes in as a bias, or is copied to d and accumulated into.
+fn library(call: &Call, s: &Sizes) -> Lowering {
+    let c = call.inputs.get(2);
+    let row = c.is_some_and(|c| c.shape != call.outputs[0].shape);
+    let epilogue = match c {
+        None => Epilogue::None,
+        Some(_) if row && s.batch.is_none() => Epilogue::Bias,
+        Some(_) => Epilogue::Accumulate,
+    };
+    let gemm = Launch::Gemm(Gemm {
+        m: s.m,
+        n: s.n,
+        k: s.k,
+        batch: s.batches(),
+        strides: [s.m * s.k, s.k * s.n, s.m * s.n],
+        transpose_a: s.transpose_a,
+        transpose_b: s.transpose_b,
+        epilogue,
+        a: Operand::Input(0),
+        b: Operand::Input(1),
+        bias: (epilogue == Epilogue::Bias).then_some(Operand::Input(2)),
+        d: Operand::Output(0),
+        workspace: (Operand::Scratch(0), WORKSPACE_BYTES),
+    });
+    let mut launches = vec![gemm];
+    if epilogue == Epilogue::Accumulate {
+        launches.insert(0, Launch::Copy { from: Operand::Input(2), to: Operand::Output(0) });
+    }
+    Lowering { scratch: vec![WORKSPACE_BYTES], launches }
+}
+
+fn cases(with_c: bool) -> Vec<Case> {
+    let case = |name: &str, batch: Option<usize>, [m, n, k]: [usize; 3], ta: bool, tb: bool, row: bool| {
+        let matrix = |rows: usize, columns: usize, flip: bool| {
+            let [x, y] = if flip { [columns, rows] } else { [rows, columns] };
+            CaseInput::normal(batch.into_iter().chain([x, y]).collect::<Vec<_>>())
+        };
+        let params = Params::NONE.with_u32("transpose_a", usize::from(ta)).with_u32("transpose_b", usize::from(tb));
+        let mut inputs = vec![matrix(m, k, ta), matrix(k, n, tb)];
+        if with_c {
+            inputs.push(if row { CaseInput::normal([n]) } else { matrix(m, n, false) });
+        }
+        // The rounding of a sum grows with the root of its terms.
+        Case::new(format!("{name} {m}x{n}x{k}"), params, inputs).tolerance(2e-6 * (8.0 + (k as f64).sqrt()))
+    };
+    let mut cases = vec![
+        case("one", None, [1, 1, 1], false, false, false),
+        case("odd", None, [37, 29, 53], false, false, false),
+        case("transposed a", None, [37, 29, 53], true, false, false),
+        case("transposed b", None, [37, 29, 53], false, true, false),
+        case("transposed both", None, [37, 29, 53], true, true, false),
+        case("batch", Some(3), [17, 70, 21], false, true, false),
+        case("batch transposed a", Some(2), [65, 16, 9], true, false, false),
+        case("token", None, [1, 100, 300], false, true, false),
+        case("long sum", None, [20, 24, 700], false, false, false),
+        case("linear", None, [64, 192, 256], false, true, false),
+        case("weight gradient", None, [130, 96, 64], true, false, false),
+        case("large linear", None, [64, 1024, 256], false, true, false).large(),
+        case("large linear", None, [64, 256, 1024], false, true, false).large(),
+        case("large input gradient", None, [64, 256, 1024], false, false, false).large(),
+        case("large weight gradient", None, [1024, 256, 64], true, false, false).large(),
+        case("large", None, [127, 1536, 1537], false, true, false).large(),
+        case("large token", None, [1, 4864, 1536], false, true, false).large(),
+        case("large", None, [1024, 1024, 1024], false, false, false).large(),
+        case("large", None, [4096, 4096, 4096], false, true, false).large(),
+    ];
+    if with_c {
+        cases.push(case("row", None, [33, 70, 21], false, true, true));
+        cases.push(case("row of a batch", Some(2), [9, 20, 200], false, true, true));
+    }
+    cases
+}
