@@ -15,7 +15,13 @@ pub fn lower(call: &Call, s: &Sizes, spec: &Spec, _variant: &str) -> Lowering {
     let flags = usize::from(s.transpose_a) + 2 * usize::from(s.transpose_b) + 4 * usize::from(row);
     let words = [s.m, s.n, s.k, flags].map(|w| w as u32).to_vec();
     let parts = s.m.div_ceil(ROWS) * s.batches();
-    Lowering::one(common::cpu("matmul", select(&spec.architecture), parts, words, common::operands(call.inputs.len(), 1)))
+    Lowering::one(common::cpu(
+        "matmul",
+        select(&spec.architecture),
+        parts,
+        words,
+        common::operands(call.inputs.len(), 1),
+    ))
 }
 
 crate::by_architecture!(

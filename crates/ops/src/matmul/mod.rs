@@ -6,8 +6,8 @@ use crate::{common, elementwise};
 use graph::launch::Epilogue;
 use graph::op::expect;
 use graph::{
-    Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Fusion, Gemm, Kernel, KernelSource, Launch, Lowering,
-    Meaning, OpDef, Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
+    Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Fusion, Gemm, Kernel, KernelSource, Launch,
+    Lowering, Meaning, OpDef, Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
 use tensor::DType;
 
@@ -98,7 +98,12 @@ impl Sizes {
         let (batch, a_sizes, b_sizes) = match (&a.shape[..], &b.shape[..]) {
             (&[p, q], &[r, s]) => (None, [p, q], [r, s]),
             (&[n, p, q], &[o, r, s]) if n == o => (Some(n), [p, q], [r, s]),
-            _ => return Err(format!("`a` {} and `b` {} are not two matrices or two equal batches of them", a.shape, b.shape)),
+            _ => {
+                return Err(format!(
+                    "`a` {} and `b` {} are not two matrices or two equal batches of them",
+                    a.shape, b.shape
+                ));
+            }
         };
         let (transpose_a, transpose_b) = (params.u32("transpose_a") != 0, params.u32("transpose_b") != 0);
         let flip = |[x, y]: [usize; 2], flip: bool| if flip { [y, x] } else { [x, y] };
@@ -159,8 +164,7 @@ fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
 
 static CUDA: CudaSource =
     CudaSource { name: "matmul.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("matmul.cu")) };
-static SHADER: Shader =
-    Shader { name: "matmul", source: "matmul/matmul.comp", defines: &[], spirv: spirv!("matmul") };
+static SHADER: Shader = Shader { name: "matmul", source: "matmul/matmul.comp", defines: &[], spirv: spirv!("matmul") };
 static ADD_SHADER: Shader = Shader {
     name: "matmul_add",
     source: "matmul/matmul.comp",
@@ -187,7 +191,11 @@ fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
     let tiles = s.m.div_ceil(TILE) * s.n.div_ceil(TILE) * s.batches();
     let all = if splits(&s) > 1 { vec!["default", "split_k"] } else { vec!["default"] };
     // Few output tiles leave a GPU's units idle: there the cut sum comes first.
-    if spec.kind != DeviceKind::Cpu && !spec.has("cublaslt") && tiles < 32 { all.into_iter().rev().collect() } else { all }
+    if spec.kind != DeviceKind::Cpu && !spec.has("cublaslt") && tiles < 32 {
+        all.into_iter().rev().collect()
+    } else {
+        all
+    }
 }
 
 /// GPU kernels, 256 threads, groups [ceil(n / 64), ceil(m / 64), batch * splits]:
@@ -212,8 +220,7 @@ fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupporte
     let mut operands = common::operands(if whole { call.inputs.len() } else { 2 }, 0);
     operands.push(if whole { Operand::Output(0) } else { Operand::Scratch(0) });
     let groups = [s.n.div_ceil(TILE), s.m.div_ceil(TILE), s.batches() * splits];
-    let mut constants =
-        vec![("TRANSPOSE_A", u32::from(s.transpose_a)), ("TRANSPOSE_B", u32::from(s.transpose_b))];
+    let mut constants = vec![("TRANSPOSE_A", u32::from(s.transpose_a)), ("TRANSPOSE_B", u32::from(s.transpose_b))];
     let product = kernel(spec, "matmul", whole && with_c, &mut constants, groups, words, operands);
     if whole {
         return Ok(Lowering::one(product));

@@ -1,0 +1,26 @@
+#version 460
+// d[i] = [c +] the partial sums of element i, in order. One element a thread.
+#include "common/common.glsl"
+
+layout(push_constant) uniform Arguments {
+    Floats partial;
+#ifdef HAS_C
+    Floats c;
+#endif
+    Floats d;
+    uint elements;
+    uint n;
+    uint splits;
+    uint row;
+} args;
+
+void main() {
+    uint i = gl_GlobalInvocationID.x;
+    if (i >= args.elements) return;
+    float sum = 0.0;
+    for (uint s = 0; s < args.splits; s++) sum += args.partial.at[s * args.elements + i];
+#ifdef HAS_C
+    sum += args.c.at[args.row == 1 ? i % args.n : i];
+#endif
+    args.d.at[i] = sum;
+}
