@@ -136,8 +136,14 @@ fn choose(
     preference.set(gpu, P::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &d)?;
     preference.set(gpu, P::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d)?;
     const OFFERED: usize = 8;
-    // SAFETY: the type is plain numbers, for which zeros are valid.
-    let mut results: [sys::cublasLtMatmulHeuristicResult_t; OFFERED] = unsafe { std::mem::zeroed() };
+    let nothing = sys::cublasLtMatmulHeuristicResult_t {
+        algo: sys::cublasLtMatmulAlgo_t { data: [0; 8] },
+        workspaceSize: 0,
+        state: sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED,
+        wavesCount: 0.0,
+        reserved: [0; 4],
+    };
+    let mut results = [nothing; OFFERED];
     let mut count = 0;
     let [layout_b, layout_a, layout_d] = layouts.each_ref().map(|l| l.0);
     // SAFETY: all descriptions live; the count is that of the array.

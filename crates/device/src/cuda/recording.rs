@@ -341,12 +341,7 @@ impl Work {
                 gpu.check("cuGraphAddKernelNode", result)?;
             }
             Work::Copy { from, to, bytes } => {
-                // SAFETY: the type is plain numbers and pointers, for which zeros are valid.
-                let mut parameters: sys::CUDA_MEMCPY3D = unsafe { std::mem::zeroed() };
-                parameters.srcMemoryType = sys::CUmemorytype_enum::CU_MEMORYTYPE_DEVICE;
-                parameters.dstMemoryType = sys::CUmemorytype_enum::CU_MEMORYTYPE_DEVICE;
-                (parameters.srcDevice, parameters.dstDevice) = (*from, *to);
-                (parameters.WidthInBytes, parameters.Height, parameters.Depth) = (*bytes, 1, 1);
+                let parameters = linear_copy(*from, *to, *bytes);
                 let context = gpu.context();
                 // SAFETY: the planner placed both ranges.
                 let result =
@@ -408,6 +403,38 @@ impl Call {
     /// Where the driver finds each argument.
     fn pointers(&self) -> Vec<*mut c_void> {
         self.arguments.iter().map(|argument| from_ref(argument).cast_mut().cast()).collect()
+    }
+}
+
+/// A copy of one row of `bytes` bytes.
+fn linear_copy(from: u64, to: u64, bytes: usize) -> sys::CUDA_MEMCPY3D {
+    let kind = sys::CUmemorytype_enum::CU_MEMORYTYPE_DEVICE;
+    sys::CUDA_MEMCPY3D {
+        srcXInBytes: 0,
+        srcY: 0,
+        srcZ: 0,
+        srcLOD: 0,
+        srcMemoryType: kind,
+        srcHost: std::ptr::null(),
+        srcDevice: from,
+        srcArray: null_mut(),
+        reserved0: null_mut(),
+        srcPitch: bytes,
+        srcHeight: 1,
+        dstXInBytes: 0,
+        dstY: 0,
+        dstZ: 0,
+        dstLOD: 0,
+        dstMemoryType: kind,
+        dstHost: null_mut(),
+        dstDevice: to,
+        dstArray: null_mut(),
+        reserved1: null_mut(),
+        dstPitch: bytes,
+        dstHeight: 1,
+        WidthInBytes: bytes,
+        Height: 1,
+        Depth: 1,
     }
 }
 
