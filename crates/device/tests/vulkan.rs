@@ -1,7 +1,8 @@
 //! The Vulkan device against plans made by hand: memory, slots, order, tickets, counts, silence of the layers.
 
 use device::count::{CountingAllocator, host_allocations};
-use device::{Buffer, Choice, Device, Error, Options, SLOTS};
+use device::vulkan::Vulkan;
+use device::{Buffer, Choice, Device, Error, Machine, Options, SLOTS};
 use graph::op::{Cost, TensorType};
 use graph::plan::{Access, Binding, BufferKind, BufferPlan, Place, Plan, PlannedLaunch, PlannedNode};
 use graph::{Kernel, KernelSource, Launch, Operand, Shader};
@@ -208,6 +209,20 @@ fn what_does_not_fit_is_named() {
     let outside = refused(&|plan| plan.launches[0].places[1].0.offset = 1000);
     assert!(outside.contains("bytes 1000..+160 of `arena`"), "{outside}");
     assert_eq!(device.counters().validation_messages, 0);
+}
+
+#[test]
+fn limits_are_measured() {
+    let Some((device, validation, guard)) = open() else { return };
+    drop((device, guard));
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let vulkan = Vulkan::open(None, &Options { validation, ..Options::default() }).expect("it was there just now");
+    let limits = vulkan.measure().expect("limits");
+    println!("{}: {limits:?}", vulkan.spec().name);
+    assert!((1e8..1e14).contains(&limits.bytes_per_second), "{limits:?}");
+    assert!((1e8..1e16).contains(&limits.f32_flops), "{limits:?}");
+    assert!((1e-9..1e-1).contains(&limits.launch_seconds), "{limits:?}");
+    assert_eq!(vulkan.counters().validation_messages, 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod core;
 mod instance;
+mod measure;
 mod memory;
 mod physical;
 mod pipeline;
@@ -10,7 +11,7 @@ mod replay;
 mod shaders;
 
 use crate::{Buffer, Counters, Error, Machine, Options, Replay};
-use graph::{Plan, Spec};
+use graph::{Limits, Plan, Spec};
 use std::rc::Rc;
 
 /// An open Vulkan device.
@@ -35,6 +36,14 @@ impl Vulkan {
     /// When there is none.
     pub fn open_gpu(options: &Options) -> Result<Self, Error> {
         Self::open_any(None, false, options)
+    }
+
+    /// Measures what it does at best.
+    ///
+    /// # Errors
+    /// When a driver call fails or there is too little memory.
+    pub fn measure(&self) -> Result<Limits, Error> {
+        measure::limits(&self.core)
     }
 
     fn open_any(index: Option<usize>, software: bool, options: &Options) -> Result<Self, Error> {

@@ -18,7 +18,7 @@ pub struct Dispatch {
 }
 
 /// The arguments of a kernel: addresses, then words.
-fn arguments(addresses: &[u64], words: &[u32]) -> Vec<u8> {
+pub fn arguments(addresses: &[u64], words: &[u32]) -> Vec<u8> {
     let words = words.iter().flat_map(|w| w.to_le_bytes());
     addresses.iter().flat_map(|a| a.to_le_bytes()).chain(words).collect()
 }
@@ -28,7 +28,14 @@ fn strided(core: &Core, count: u32) -> [u32; 3] {
     [count.div_ceil(THREADS).clamp(1, core.physical.max_groups[0].min(16384)), 1, 1]
 }
 
-fn own(core: &Core, shader: &'static Shader, constants: &[u32], count: u32, data: Vec<u8>) -> Result<Dispatch, Error> {
+/// One of the device's own shaders over `count` threads' work.
+pub fn own(
+    core: &Core,
+    shader: &'static Shader,
+    constants: &[u32],
+    count: u32,
+    data: Vec<u8>,
+) -> Result<Dispatch, Error> {
     let pipeline = pipeline(core, shader, THREADS, constants)?;
     Ok(Dispatch { pipeline, groups: strided(core, count), arguments: data })
 }
@@ -250,5 +257,29 @@ pub fn record_timed(core: &Core, step: &Step, clock: vk::QueryPool) -> Result<vk
         }
         to.dispatch(&step.end);
         to.to_host();
+    })
+}
+
+/// Dispatches one after the other, between the two timestamps of `clock` if there is one.
+pub fn record_row(core: &Core, row: &[Dispatch], clock: vk::QueryPool) -> Result<vk::CommandBuffer, Error> {
+    record(core, |to| {
+        let stamp = |index: u32| {
+            if clock != vk::QueryPool::null() {
+                let stage = vk::PipelineStageFlags::BOTTOM_OF_PIPE;
+                // SAFETY: the command buffer is being recorded; the pool has two queries.
+                unsafe { to.device.cmd_write_timestamp(to.commands, stage, clock, index) };
+            }
+        };
+        if clock != vk::QueryPool::null() {
+            // SAFETY: as above.
+            unsafe { to.device.cmd_reset_query_pool(to.commands, clock, 0, 2) };
+        }
+        to.after_all();
+        stamp(0);
+        for dispatch in row {
+            to.dispatch(dispatch);
+            to.between();
+        }
+        stamp(1);
     })
 }

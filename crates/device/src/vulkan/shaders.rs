@@ -1,4 +1,4 @@
-//! The device's own shaders: the ends of a step, copies and fills.
+//! The device's own shaders: the ends of a step, copies, fills, and arithmetic to be measured.
 
 use graph::Shader;
 
@@ -23,6 +23,8 @@ shaders! {
     COPY "copy"
     /// Sets words.
     FILL "fill"
+    /// Keeps the arithmetic units busy.
+    MULTIPLY_ADD "multiply_add"
 }
 
 /// Threads of a group of these shaders.
