@@ -4,8 +4,9 @@
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.336_54, 88.722_83);
-    // Adding and subtracting 1.5 * 2^23 rounds to the nearest whole number.
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // Adding 1.5 * 2^23 rounds to a whole number in the low bits; a cast, which saturates, would not vectorise.
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
     let p = 1.388_888_9e-3;
     let p = p * r + 8.333_333_8e-3;
@@ -14,10 +15,10 @@ pub fn exp(x: f32) -> f32 {
     let p = p * r + 0.5;
     let p = p * r * r + r + 1.0;
     // Two factors keep 2^128 / 2 and subnormal results in range.
-    let n = n as i32;
+    let n = (shifted.to_bits() as i32).wrapping_sub(0x4b40_0000);
     let half = n >> 1;
-    let scale = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
-    p * scale(half) * scale(n - half)
+    let scale = |k: i32| f32::from_bits((k.wrapping_add(127) << 23) as u32);
+    p * scale(half) * scale(n.wrapping_sub(half))
 }
 
 /// erf(x) in f32, absolute error below 4e-7: x P(x^2) / Q(x^2) on [-4, 4], fitted by least squares of the relative error.
