@@ -7,6 +7,7 @@ pub mod common;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod fill;
+pub mod grad_norm;
 pub mod matmul;
 pub mod reduce;
 
@@ -25,6 +26,7 @@ pub static OPS: &[&OpDef] = &[
     &elementwise::GELU,
     &elementwise::GELU_BACKWARD,
     &fill::FILL,
+    &grad_norm::GRAD_NORM,
     &matmul::MATMUL,
     &matmul::MATMUL_ADD,
     &reduce::SUM_ROWS,
