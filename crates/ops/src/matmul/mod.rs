@@ -1,6 +1,8 @@
 //! `matmul`: d = op(a) op(b), and `matmul_add`: d = c + op(a) op(b), where op may transpose.
 
 mod cpu;
+#[path = "lane/cpu.rs"]
+mod lane;
 
 use crate::{common, elementwise};
 use graph::launch::Epilogue;
@@ -188,14 +190,13 @@ fn splits(s: &Sizes) -> usize {
 
 fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
     let s = sizes(call);
+    if spec.kind == DeviceKind::Cpu {
+        return vec!["default"];
+    }
     let tiles = s.m.div_ceil(TILE) * s.n.div_ceil(TILE) * s.batches();
     let all = if splits(&s) > 1 { vec!["default", "split_k"] } else { vec!["default"] };
     // Few output tiles leave a GPU's units idle: there the cut sum comes first.
-    if spec.kind != DeviceKind::Cpu && !spec.has("cublaslt") && tiles < 32 {
-        all.into_iter().rev().collect()
-    } else {
-        all
-    }
+    if !spec.has("cublaslt") && tiles < 32 { all.into_iter().rev().collect() } else { all }
 }
 
 /// GPU kernels, 256 threads, groups [ceil(n / 64), ceil(m / 64), batch * splits]:
