@@ -9,7 +9,9 @@ pub mod elementwise;
 pub mod fill;
 pub mod grad_norm;
 pub mod matmul;
+pub mod layer_norm;
 pub mod reduce;
+pub mod residual_layer_norm;
 
 use graph::OpDef;
 
@@ -29,7 +31,12 @@ pub static OPS: &[&OpDef] = &[
     &grad_norm::GRAD_NORM,
     &matmul::MATMUL,
     &matmul::MATMUL_ADD,
+    &layer_norm::LAYER_NORM,
+    &layer_norm::LAYER_NORM_BACKWARD,
     &reduce::SUM_ROWS,
+    &residual_layer_norm::RESIDUAL_LAYER_NORM,
+    &residual_layer_norm::LAYER_NORM_BACKWARD_RESIDUAL,
+    &residual_layer_norm::LAYER_NORM_BACKWARD_RESIDUAL_AFTER,
 ];
 
 /// The ops that gradients need.

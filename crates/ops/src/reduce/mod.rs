@@ -62,7 +62,8 @@ static CUDA: CudaSource = CudaSource {
     name: "sum_rows.cu",
     text: concat!(include_str!("../common/common.cuh"), include_str!("sum_rows.cu")),
 };
-static SHADER: Shader =
+/// `sum_blocks` on Vulkan.
+pub(crate) static SHADER: Shader =
     Shader { name: "sum_rows", source: "reduce/sum_rows.comp", defines: &[], spirv: spirv!("sum_rows") };
 
 /// Two launches where there is more than one block.
@@ -83,7 +84,13 @@ fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
 }
 
 /// y[block, j] = sum of the block's rows of x. Kernel words: rows, columns, rows of a block.
-fn sum_blocks(spec: &Spec, rows: usize, columns: usize, block_rows: usize, operands: Vec<Operand>) -> Launch {
+pub(crate) fn sum_blocks(
+    spec: &Spec,
+    rows: usize,
+    columns: usize,
+    block_rows: usize,
+    operands: Vec<Operand>,
+) -> Launch {
     let words = vec![rows as u32, columns as u32, block_rows as u32];
     let (strips, blocks) = (columns.div_ceil(COLUMNS), rows.div_ceil(block_rows).max(1));
     let (source, entry) = match spec.kind {

@@ -1,0 +1,164 @@
+// Layer norm, one row a group, and its gradient. With RESIDUAL the forward row is s = x + r, and d is added to dx.
+
+// Columns j to j + 3 of a row; columns from n on are 0.
+__device__ __forceinline__ float4 load_columns(const float* row, unsigned j, unsigned n, bool wide) {
+  if (wide) return *(const float4*)(row + j);
+  float4 v;
+  v.x = row[j];
+  v.y = j + 1 < n ? row[j + 1] : 0.0f;
+  v.z = j + 2 < n ? row[j + 2] : 0.0f;
+  v.w = j + 3 < n ? row[j + 3] : 0.0f;
+  return v;
+}
+
+__device__ __forceinline__ void store_columns(float* row, unsigned j, unsigned n, bool wide, float4 v) {
+  if (wide) {
+    *(float4*)(row + j) = v;
+    return;
+  }
+  row[j] = v.x;
+  if (j + 1 < n) row[j + 1] = v.y;
+  if (j + 2 < n) row[j + 2] = v.z;
+  if (j + 3 < n) row[j + 3] = v.w;
+}
+
+__device__ __forceinline__ bool aligned(const float* p) { return ((size_t)p & 15) == 0; }
+
+// x and s may be one memory, and r and s.
+__device__ __forceinline__ void layer_norm_body(const float* x, const float* r, const float* weight, const float* bias,
+                                                float* s, float* y, float* means, float* rstds, unsigned rows,
+                                                unsigned n, float eps) {
+  bool wide = n % 4 == 0 && aligned(x) && aligned(r) && aligned(weight) && aligned(bias) && aligned(s) && aligned(y);
+  unsigned first = 4 * threadIdx.x, step = 4 * blockDim.x;
+  for (unsigned row = blockIdx.x; row < rows; row += gridDim.x) {
+    size_t at = (size_t)row * n;
+    const float* from = x + at;
+    float total = 0.0f;
+    for (unsigned j = first; j < n; j += step) {
+      float4 v = load_columns(from, j, n, wide);
+      if (r) {
+        float4 w = load_columns(r + at, j, n, wide);
+        v.x += w.x, v.y += w.y, v.z += w.z, v.w += w.w;
+        store_columns(s + at, j, n, wide, v);
+      }
+      total += (v.x + v.y) + (v.z + v.w);
+    }
+    // Each thread reads back what it wrote itself.
+    if (r) from = s + at;
+    float mean = block_sum(total) / (float)n;
+    total = 0.0f;
+    for (unsigned j = first; j < n; j += step) {
+      float4 v = load_columns(from, j, n, wide);
+      float a = v.x - mean, b = j + 1 < n ? v.y - mean : 0.0f;
+      float c = j + 2 < n ? v.z - mean : 0.0f, d = j + 3 < n ? v.w - mean : 0.0f;
+      total += (a * a + b * b) + (c * c + d * d);
+    }
+    float rstd = 1.0f / sqrtf(block_sum(total) / (float)n + eps);
+    for (unsigned j = first; j < n; j += step) {
+      float4 v = load_columns(from, j, n, wide), w = load_columns(weight, j, n, wide);
+      float4 b = load_columns(bias, j, n, wide);
+      v.x = (v.x - mean) * rstd * w.x + b.x;
+      v.y = (v.y - mean) * rstd * w.y + b.y;
+      v.z = (v.z - mean) * rstd * w.z + b.z;
+      v.w = (v.w - mean) * rstd * w.w + b.w;
+      store_columns(y + at, j, n, wide, v);
+    }
+    if (threadIdx.x == 0) {
+      means[row] = mean;
+      rstds[row] = rstd;
+    }
+  }
+}
+
+// dx may be dy, or d.
+__device__ __forceinline__ void layer_norm_backward_body(const float* x, const float* weight, const float* means,
+                                                         const float* rstds, const float* dy, const float* d,
+                                                         float* dx, unsigned rows, unsigned n) {
+  bool wide = n % 4 == 0 && aligned(x) && aligned(weight) && aligned(dy) && aligned(d) && aligned(dx);
+  unsigned first = 4 * threadIdx.x, step = 4 * blockDim.x;
+  for (unsigned row = blockIdx.x; row < rows; row += gridDim.x) {
+    size_t at = (size_t)row * n;
+    float mean = means[row], rstd = rstds[row], sum_g = 0.0f, sum_gx = 0.0f;
+    for (unsigned j = first; j < n; j += step) {
+      float4 v = load_columns(x + at, j, n, wide), w = load_columns(weight, j, n, wide);
+      float4 g = load_columns(dy + at, j, n, wide);
+      g.x *= w.x, g.y *= w.y, g.z *= w.z, g.w *= w.w;
+      sum_g += (g.x + g.y) + (g.z + g.w);
+      sum_gx += (g.x * (v.x - mean) + g.y * (v.y - mean)) + (g.z * (v.z - mean) + g.w * (v.w - mean));
+    }
+    float mean_g = block_sum(sum_g) / (float)n;
+    float mean_gx = block_sum(sum_gx) * (rstd * rstd) / (float)n;
+    for (unsigned j = first; j < n; j += step) {
+      float4 v = load_columns(x + at, j, n, wide), w = load_columns(weight, j, n, wide);
+      float4 g = load_columns(dy + at, j, n, wide);
+      v.x = rstd * (g.x * w.x - mean_g - (v.x - mean) * mean_gx);
+      v.y = rstd * (g.y * w.y - mean_g - (v.y - mean) * mean_gx);
+      v.z = rstd * (g.z * w.z - mean_g - (v.z - mean) * mean_gx);
+      v.w = rstd * (g.w * w.w - mean_g - (v.w - mean) * mean_gx);
+      if (d) {
+        float4 more = load_columns(d + at, j, n, wide);
+        v.x += more.x, v.y += more.y, v.z += more.z, v.w += more.w;
+      }
+      store_columns(dx + at, j, n, wide, v);
+    }
+  }
+}
+
+// A block's sums of dy xhat and dy over 64 rows, for 32 columns: 8 threads a column take every eighth row, then are added
+// in order.
+__device__ __forceinline__ void layer_norm_weights_body(const float* x, const float* means, const float* rstds,
+                                                        const float* dy, float* dweight, float* dbias, unsigned rows,
+                                                        unsigned n) {
+  __shared__ float parts[2][8][32];
+  unsigned column = threadIdx.x & 31, lane = threadIdx.x >> 5, j = blockIdx.x * 32 + column;
+  float sum_weight = 0.0f, sum_bias = 0.0f;
+#pragma unroll
+  for (unsigned k = 0; k < 8; k++) {
+    unsigned row = blockIdx.y * 64 + k * 8 + lane;
+    if (row < rows && j < n) {
+      size_t at = (size_t)row * n + j;
+      float g = dy[at];
+      sum_bias += g;
+      sum_weight += g * ((x[at] - means[row]) * rstds[row]);
+    }
+  }
+  parts[0][lane][column] = sum_weight;
+  parts[1][lane][column] = sum_bias;
+  __syncthreads();
+  if (lane < 2 && j < n) {
+    float sum = 0.0f;
+#pragma unroll
+    for (unsigned k = 0; k < 8; k++) sum += parts[lane][k][column];
+    (lane == 0 ? dweight : dbias)[(size_t)blockIdx.y * n + j] = sum;
+  }
+}
+
+#ifdef RESIDUAL
+extern "C" __global__ void residual_layer_norm(const float* x, const float* r, const float* weight, const float* bias,
+                                               float* s, float* y, float* mean, float* rstd, unsigned rows, unsigned n,
+                                               float eps) {
+  layer_norm_body(x, r, weight, bias, s, y, mean, rstd, rows, n, eps);
+}
+
+extern "C" __global__ void layer_norm_backward_residual(const float* x, const float* weight, const float* mean,
+                                                        const float* rstd, const float* dy, const float* d, float* dx,
+                                                        unsigned rows, unsigned n) {
+  layer_norm_backward_body(x, weight, mean, rstd, dy, d, dx, rows, n);
+}
+#else
+extern "C" __global__ void layer_norm(const float* x, const float* weight, const float* bias, float* y, float* mean,
+                                      float* rstd, unsigned rows, unsigned n, float eps) {
+  layer_norm_body(x, nullptr, weight, bias, nullptr, y, mean, rstd, rows, n, eps);
+}
+
+extern "C" __global__ void layer_norm_backward(const float* x, const float* weight, const float* mean,
+                                               const float* rstd, const float* dy, float* dx, unsigned rows,
+                                               unsigned n) {
+  layer_norm_backward_body(x, weight, mean, rstd, dy, nullptr, dx, rows, n);
+}
+
+extern "C" __global__ void layer_norm_weights(const float* x, const float* mean, const float* rstd, const float* dy,
+                                              float* dweight, float* dbias, unsigned rows, unsigned n) {
+  layer_norm_weights_body(x, mean, rstd, dy, dweight, dbias, rows, n);
+}
+#endif

@@ -1,0 +1,46 @@
+#version 460
+// dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy weight, one row a group; dx may be dy.
+// With RESIDUAL d is added, and dx may be d.
+#include "common/common.glsl"
+
+layout(push_constant) uniform Arguments {
+    Floats x;
+    Floats weight;
+    Floats mean;
+    Floats rstd;
+    Floats dy;
+#ifdef RESIDUAL
+    Floats d;
+#endif
+    Floats dx;
+    uint rows;
+    uint n;
+} args;
+
+void main() {
+    uint first = gl_LocalInvocationID.x;
+    uint threads = gl_WorkGroupSize.x;
+    uint n = args.n;
+    for (uint row = gl_WorkGroupID.x; row < args.rows; row += gl_NumWorkGroups.x) {
+        uint at = row * n;
+        float mean = args.mean.at[row];
+        float rstd = args.rstd.at[row];
+        float sum_g = 0.0;
+        float sum_gx = 0.0;
+        for (uint j = first; j < n; j += threads) {
+            float g = args.dy.at[at + j] * args.weight.at[j];
+            sum_g += g;
+            sum_gx += g * (args.x.at[at + j] - mean);
+        }
+        float mean_g = group_sum(sum_g) / float(n);
+        float mean_gx = group_sum(sum_gx) * (rstd * rstd) / float(n);
+        for (uint j = first; j < n; j += threads) {
+            float g = args.dy.at[at + j] * args.weight.at[j];
+            float dx = rstd * (g - mean_g - (args.x.at[at + j] - mean) * mean_gx);
+#ifdef RESIDUAL
+            dx += args.d.at[at + j];
+#endif
+            args.dx.at[at + j] = dx;
+        }
+    }
+}
