@@ -30,9 +30,19 @@ pub struct Step {
 /// What one node does.
 pub enum Work {
     Kernel(Call),
-    Copy { from: u64, to: u64, bytes: usize },
-    Fill { to: u64, word: u32, words: usize },
+    Copy {
+        from: u64,
+        to: u64,
+        bytes: usize,
+    },
+    Fill {
+        to: u64,
+        word: u32,
+        words: usize,
+    },
     Product(Product),
+    /// A copy onto itself.
+    Nothing,
 }
 
 /// A kernel with its arguments.
@@ -289,6 +299,7 @@ fn work(gpu: &Rc<Gpu>, launch: &Launch, addresses: &[u64], bytes: u64) -> Result
     match (launch, addresses) {
         (Launch::Kernel(kernel), _) => call(gpu, kernel, addresses),
         (Launch::Gemm(gemm), _) => Ok(Work::Product(Product::plan(gpu, gemm, addresses)?)),
+        (Launch::Copy { .. }, &[from, to]) if from == to => Ok(Work::Nothing),
         (Launch::Copy { .. }, &[from, to]) if (from | to | bytes) % 16 == 0 && bytes < 64 << 30 => {
             let vectors = (bytes / 16) as u32;
             let copy = own_kernel("step_copy", 2, vec![vectors], vectors);
@@ -369,6 +380,11 @@ impl Work {
                 let result = unsafe { sys::cuGraphAddChildGraphNode(&mut node, graph.0, first, count, child.0) };
                 gpu.check("cuGraphAddChildGraphNode", result)?;
             }
+            Work::Nothing => {
+                // SAFETY: the dependencies are nodes of this graph.
+                let result = unsafe { sys::cuGraphAddEmptyNode(&mut node, graph.0, first, count) };
+                gpu.check("cuGraphAddEmptyNode", result)?;
+            }
         }
         Ok(node)
     }
@@ -395,6 +411,7 @@ impl Work {
                 gpu.check("cuMemsetD32Async", unsafe { sys::cuMemsetD32Async(*to, *word, *words, gpu.stream) })
             }
             Work::Product(product) => product.launch(gpu, gpu.stream),
+            Work::Nothing => Ok(()),
         }
     }
 }

@@ -1,75 +1,160 @@
-// d = [c +] op(a) op(b): a group of 256 threads computes a 64 x 64 tile of one piece of the sum.
-__device__ __forceinline__ float matmul_a(const float* a, unsigned i, unsigned p, unsigned m, unsigned k) {
-  return TRANSPOSE_A ? a[(size_t)p * m + i] : a[(size_t)i * k + p];
-}
-__device__ __forceinline__ float matmul_b(const float* b, unsigned p, unsigned j, unsigned n, unsigned k) {
-  return TRANSPOSE_B ? b[(size_t)j * k + p] : b[(size_t)p * n + j];
+// The product where TILE is defined, else the sum of a cut product's pieces.
+#ifdef TILE
+
+// d = [c +] op(a) op(b): a group of 256 threads computes a TILE x TILE tile of one piece of the sum; the terms are added
+// one by one in order, whatever the tile. A thread has MICRO x MICRO elements, in runs of RUN.
+#define DEPTH (1024 / TILE)
+#define MICRO (TILE / 16)
+#define RUN (MICRO < 4 ? MICRO : 4)
+#define PITCH (TILE + 4)
+
+// Four elements from `at` on, of which `valid` are there; zeros for the rest.
+__device__ __forceinline__ float4 matmul_load(const float* at, int valid) {
+  if (valid >= 4 && ((size_t)at & 15) == 0) return *(const float4*)at;
+  float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+  if (valid > 0) v.x = at[0];
+  if (valid > 1) v.y = at[1];
+  if (valid > 2) v.z = at[2];
+  if (valid > 3) v.w = at[3];
+  return v;
 }
 
-__device__ __forceinline__ void matmul_body(const float* a, const float* b, const float* c, float* d, unsigned m,
-                                            unsigned n, unsigned k, unsigned splits, unsigned piece, unsigned row) {
-  __shared__ float tile_a[16][65];
-  __shared__ float tile_b[16][65];
+// This thread's share of the next DEPTH x TILE block of an operand stored [sum, outer] (`across`) or [outer, sum].
+template <bool across>
+__device__ __forceinline__ float4 matmul_fetch(const float* from, unsigned outer0, unsigned outers, unsigned p0,
+                                               unsigned end, unsigned k) {
+  unsigned t = threadIdx.x;
+  if (across) {
+    unsigned p = p0 + t / (TILE / 4), o = outer0 + t % (TILE / 4) * 4;
+    return matmul_load(from + (size_t)p * outers + o, p < end ? (int)outers - (int)o : 0);
+  }
+  unsigned o = outer0 + t / (DEPTH / 4), p = p0 + t % (DEPTH / 4) * 4;
+  return matmul_load(from + (size_t)o * k + p, o < outers ? (int)end - (int)p : 0);
+}
+
+// Puts that share where the products are made from: [sum][outer].
+template <bool across>
+__device__ __forceinline__ void matmul_keep(float (*tile)[PITCH], float4 v) {
+  unsigned t = threadIdx.x;
+  if (across) {
+    *(float4*)&tile[t / (TILE / 4)][t % (TILE / 4) * 4] = v;
+  } else {
+    unsigned o = t / (DEPTH / 4), p = t % (DEPTH / 4) * 4;
+    tile[p][o] = v.x;
+    tile[p + 1][o] = v.y;
+    tile[p + 2][o] = v.z;
+    tile[p + 3][o] = v.w;
+  }
+}
+
+// Place in the tile of element x of thread t of 16.
+__device__ __forceinline__ unsigned matmul_place(unsigned t, unsigned x) {
+  return x / RUN * (16 * RUN) + t * RUN + x % RUN;
+}
+
+__device__ __forceinline__ void matmul_row(float* out, const float* row, unsigned t) {
+#pragma unroll
+  for (unsigned x = 0; x < MICRO; x += RUN) {
+    const float* at = row + matmul_place(t, x);
+    if (RUN == 4) {
+      *(float4*)(out + x) = *(const float4*)at;
+    } else {
+      *(float2*)(out + x) = *(const float2*)at;
+    }
+  }
+}
+
+__device__ __forceinline__ void matmul_body(const float* __restrict__ a, const float* __restrict__ b, const float* c,
+                                            float* d, unsigned m, unsigned n, unsigned k, unsigned splits,
+                                            unsigned piece, unsigned row) {
+  alignas(16) __shared__ float tile_a[2][DEPTH][PITCH];
+  alignas(16) __shared__ float tile_b[2][DEPTH][PITCH];
   unsigned product = blockIdx.z / splits, split = blockIdx.z % splits;
   unsigned batch = gridDim.z / splits;
-  unsigned i0 = blockIdx.y * 64, j0 = blockIdx.x * 64;
+  unsigned i0 = blockIdx.y * TILE, j0 = blockIdx.x * TILE;
   unsigned ti = threadIdx.x / 16, tj = threadIdx.x % 16;
   a += (size_t)product * m * k;
   b += (size_t)product * k * n;
-  float sum[4][4] = {};
-  unsigned end = min(k, (split + 1) * piece);
-  for (unsigned p0 = split * piece; p0 < end; p0 += 16) {
-    for (unsigned e = threadIdx.x; e < 1024; e += 256) {
-      unsigned p = TRANSPOSE_A ? e / 64 : e % 16, i = TRANSPOSE_A ? e % 64 : e / 16;
-      tile_a[p][i] = p0 + p < end && i0 + i < m ? matmul_a(a, i0 + i, p0 + p, m, k) : 0.0f;
-      unsigned q = TRANSPOSE_B ? e % 16 : e / 64, j = TRANSPOSE_B ? e / 16 : e % 64;
-      tile_b[q][j] = p0 + q < end && j0 + j < n ? matmul_b(b, p0 + q, j0 + j, n, k) : 0.0f;
+  float sum[MICRO][MICRO] = {};
+  unsigned p0 = split * piece, end = min(k, p0 + piece);
+  matmul_keep<TRANSPOSE_A>(tile_a[0], matmul_fetch<TRANSPOSE_A>(a, i0, m, p0, end, k));
+  matmul_keep<!TRANSPOSE_B>(tile_b[0], matmul_fetch<!TRANSPOSE_B>(b, j0, n, p0, end, k));
+  __syncthreads();
+  for (unsigned now = 0; p0 < end; p0 += DEPTH, now ^= 1) {
+    // The next block travels while this one is used.
+    bool more = p0 + DEPTH < end;
+    float4 next_a, next_b;
+    if (more) {
+      next_a = matmul_fetch<TRANSPOSE_A>(a, i0, m, p0 + DEPTH, end, k);
+      next_b = matmul_fetch<!TRANSPOSE_B>(b, j0, n, p0 + DEPTH, end, k);
     }
-    __syncthreads();
 #pragma unroll
-    for (unsigned p = 0; p < 16; p++)
+    for (unsigned p = 0; p < DEPTH; p++) {
+      alignas(16) float left[MICRO], right[MICRO];
+      matmul_row(left, tile_a[now][p], ti);
+      matmul_row(right, tile_b[now][p], tj);
 #pragma unroll
-      for (unsigned x = 0; x < 4; x++)
+      for (unsigned x = 0; x < MICRO; x++)
 #pragma unroll
-        for (unsigned y = 0; y < 4; y++) sum[x][y] += tile_a[p][ti + 16 * x] * tile_b[p][tj + 16 * y];
+        for (unsigned y = 0; y < MICRO; y++) sum[x][y] = fmaf(left[x], right[y], sum[x][y]);
+    }
+    if (more) {
+      matmul_keep<TRANSPOSE_A>(tile_a[now ^ 1], next_a);
+      matmul_keep<!TRANSPOSE_B>(tile_b[now ^ 1], next_b);
+    }
     __syncthreads();
   }
   d += ((size_t)split * batch + product) * m * n;
   if (c && !row) c += (size_t)product * m * n;
-  for (unsigned x = 0; x < 4; x++)
-    for (unsigned y = 0; y < 4; y++) {
-      unsigned i = i0 + ti + 16 * x, j = j0 + tj + 16 * y;
-      if (i >= m || j >= n) continue;
-      float before = c ? (row ? c[j] : c[(size_t)i * n + j]) : 0.0f;
-      d[(size_t)i * n + j] = before + sum[x][y];
+#pragma unroll
+  for (unsigned x = 0; x < MICRO; x++) {
+    unsigned i = i0 + matmul_place(ti, x);
+#pragma unroll
+    for (unsigned y = 0; y < MICRO; y++) {
+      unsigned j = j0 + matmul_place(tj, y);
+      // d may lie in c's memory: this thread alone reads and writes the element.
+      if (i < m && j < n) d[(size_t)i * n + j] = (c ? c[row ? j : (size_t)i * n + j] : 0.0f) + sum[x][y];
     }
+  }
 }
 
+#if HAS_C
+extern "C" __global__ void __launch_bounds__(256, TILE == 128 ? 2 : 3)
+    matmul(const float* a, const float* b, const float* c, float* d, unsigned m, unsigned n, unsigned k,
+           unsigned splits, unsigned piece, unsigned row) {
+  matmul_body(a, b, c, d, m, n, k, splits, piece, row);
+}
+#else
+extern "C" __global__ void __launch_bounds__(256, TILE == 128 ? 2 : 3)
+    matmul(const float* a, const float* b, float* d, unsigned m, unsigned n, unsigned k, unsigned splits,
+           unsigned piece, unsigned row) {
+  matmul_body(a, b, nullptr, d, m, n, k, splits, piece, row);
+}
+#endif
+
+#else
+
+// d[i] = [c +] the pieces in order.
 __device__ __forceinline__ void matmul_reduce_body(const float* partial, const float* c, float* d, unsigned elements,
                                                    unsigned n, unsigned splits, unsigned row) {
   unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= elements) return;
   float sum = 0.0f;
+#pragma unroll 4
   for (unsigned s = 0; s < splits; s++) sum += partial[(size_t)s * elements + i];
   d[i] = c ? c[row ? i % n : i] + sum : sum;
 }
 
 #if HAS_C
-extern "C" __global__ void matmul(const float* a, const float* b, const float* c, float* d, unsigned m, unsigned n,
-                                  unsigned k, unsigned splits, unsigned piece, unsigned row) {
-  matmul_body(a, b, c, d, m, n, k, splits, piece, row);
-}
 extern "C" __global__ void matmul_reduce(const float* partial, const float* c, float* d, unsigned elements, unsigned n,
                                          unsigned splits, unsigned row) {
   matmul_reduce_body(partial, c, d, elements, n, splits, row);
 }
 #else
-extern "C" __global__ void matmul(const float* a, const float* b, float* d, unsigned m, unsigned n, unsigned k,
-                                  unsigned splits, unsigned piece, unsigned row) {
-  matmul_body(a, b, nullptr, d, m, n, k, splits, piece, row);
-}
 extern "C" __global__ void matmul_reduce(const float* partial, float* d, unsigned elements, unsigned n,
                                          unsigned splits, unsigned row) {
   matmul_reduce_body(partial, nullptr, d, elements, n, splits, row);
 }
+#endif
+
 #endif

@@ -199,9 +199,20 @@ fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
     if !spec.has("cublaslt") && tiles < 32 { all.into_iter().rev().collect() } else { all }
 }
 
-/// GPU kernels, 256 threads, groups [ceil(n / 64), ceil(m / 64), batch * splits]:
+/// Rows and columns of a group's tile: on CUDA smaller where groups are few, larger where they are many. The terms of
+/// each sum are added in the same order whatever the tile.
+fn tile(s: &Sizes, splits: usize, spec: &Spec) -> usize {
+    let groups = |tile: usize| s.m.div_ceil(tile) * s.n.div_ceil(tile) * s.batches() * splits;
+    match spec.kind {
+        DeviceKind::Cuda if groups(128) >= 128 => 128,
+        DeviceKind::Cuda if groups(64) < 64 => 32,
+        _ => TILE,
+    }
+}
+
+/// GPU kernels, 256 threads, groups [ceil(n / tile), ceil(m / tile), batch * splits]:
 /// - `matmul`: operands a, b, [c,] d; words m, n, k, splits, piece (terms of a piece), row (1: c is one row).
-///   Constants TRANSPOSE_A, TRANSPOSE_B, and for CUDA HAS_C. Products lie one after the other. Group z = product * splits + split sums
+///   Constants TRANSPOSE_A, TRANSPOSE_B, and for CUDA TILE and HAS_C. Products lie one after the other. Group z = product * splits + split sums
 ///   the terms split * piece .. min(k, (split + 1) * piece) and writes d[(split * batch + product) * m * n ...].
 /// - `matmul_reduce`: operands partial sums, [c,] d; words elements, n, splits, row; d[i] = [c +] the pieces in order.
 fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupported> {
@@ -220,8 +231,12 @@ fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupporte
     let words = [s.m, s.n, s.k, splits, piece, usize::from(row)].map(|w| w as u32).to_vec();
     let mut operands = common::operands(if whole { call.inputs.len() } else { 2 }, 0);
     operands.push(if whole { Operand::Output(0) } else { Operand::Scratch(0) });
-    let groups = [s.n.div_ceil(TILE), s.m.div_ceil(TILE), s.batches() * splits];
+    let tile = tile(&s, splits, spec);
+    let groups = [s.n.div_ceil(tile), s.m.div_ceil(tile), s.batches() * splits];
     let mut constants = vec![("TRANSPOSE_A", u32::from(s.transpose_a)), ("TRANSPOSE_B", u32::from(s.transpose_b))];
+    if spec.kind == DeviceKind::Cuda {
+        constants.push(("TILE", tile as u32));
+    }
     let product = kernel(spec, "matmul", whole && with_c, &mut constants, groups, words, operands);
     if whole {
         return Ok(Lowering::one(product));
@@ -269,7 +284,7 @@ fn library(call: &Call, s: &Sizes) -> Lowering {
     let row = c.is_some_and(|c| c.shape != call.outputs[0].shape);
     let epilogue = match c {
         None => Epilogue::None,
-        Some(_) if row && s.batch.is_none() => Epilogue::Bias,
+        Some(_) if row => Epilogue::Bias,
         Some(_) => Epilogue::Accumulate,
     };
     let gemm = Launch::Gemm(Gemm {
