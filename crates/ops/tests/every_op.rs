@@ -77,6 +77,11 @@ fn right_on_cuda() {
     on_gpu(Choice::Cuda(0), &Options::default());
 }
 
+#[test]
+fn right_on_cuda_without_libraries() {
+    on_gpu(Choice::Cuda(0), &Options { without_libraries: true, ..Options::default() });
+}
+
 fn on_gpu(choice: Choice, options: &Options) {
     match Device::open(choice, options) {
         Ok(device) => {

@@ -66,7 +66,9 @@ pub fn load(names: &[&str], folders: &[PathBuf]) -> Result<Library, String> {
             if path.is_file() {
                 // NVRTC opens its built-in functions by name: that works when they are there already.
                 for part in children(folder, "libnvrtc-builtins.so") {
-                    open(&part).map(std::mem::forget);
+                    if let Some(part) = open(&part) {
+                        std::mem::forget(part);
+                    }
                 }
                 if let Some(library) = open(&path) {
                     return Ok(library);

@@ -300,7 +300,7 @@ fn work(gpu: &Rc<Gpu>, launch: &Launch, addresses: &[u64], bytes: u64) -> Result
         (Launch::Kernel(kernel), _) => call(gpu, kernel, addresses),
         (Launch::Gemm(gemm), _) => Ok(Work::Product(Product::plan(gpu, gemm, addresses)?)),
         (Launch::Copy { .. }, &[from, to]) if from == to => Ok(Work::Nothing),
-        (Launch::Copy { .. }, &[from, to]) if (from | to | bytes) % 16 == 0 && bytes < 64 << 30 => {
+        (Launch::Copy { .. }, &[from, to]) if (from | to | bytes).is_multiple_of(16) && bytes < 64 << 30 => {
             let vectors = (bytes / 16) as u32;
             let copy = own_kernel("step_copy", 2, vec![vectors], vectors);
             call(gpu, &copy, &[from, to])
