@@ -8,8 +8,8 @@ pub mod cross_entropy;
 pub mod elementwise;
 pub mod fill;
 pub mod grad_norm;
-pub mod matmul;
 pub mod layer_norm;
+pub mod matmul;
 pub mod reduce;
 pub mod residual_layer_norm;
 

@@ -1,6 +1,8 @@
 #version 460
-// d = [c +] op(a) op(b): a group of 256 threads computes a 64 x 64 tile of one piece of the sum.
+// d = [c +] op(a) op(b): a group of 256 threads computes a TILE x TILE tile of one piece of the sum, term after term:
+// TILE, 32, 64 or 128, changes the speed and no bit.
 #include "common/common.glsl"
+#extension GL_EXT_buffer_reference_uvec2 : require
 
 layout(constant_id = 1) const uint TRANSPOSE_A = 0;
 layout(constant_id = 2) const uint TRANSPOSE_B = 0;
@@ -20,52 +22,122 @@ layout(push_constant) uniform Arguments {
     uint row;
 } args;
 
-shared float tile_a[16][65];
-shared float tile_b[16][65];
+// Terms of a round: 1024 elements of a and of b, four neighbours in memory a thread.
+#define STEP (1024 / TILE)
+// A thread computes EACH rows and columns, in vectors whose neighbours are 16 vectors apart.
+#define EACH (TILE / 16)
+#if TILE == 32
+#define LANES 2
+#define VECTOR vec2
+#else
+#define LANES 4
+#define VECTOR vec4
+#endif
+#define VECTORS (EACH / LANES)
+#define PITCH (TILE / LANES + 1)
+
+// Two rounds each: one is read while the next one comes in.
+shared VECTOR tile_a[2][STEP][PITCH];
+shared VECTOR tile_b[2][STEP][PITCH];
+
+// Four neighbours from `at` on, of which the first `inside` exist; zeros for the others.
+vec4 load_four(Floats x, bool whole, uint at, int inside) {
+    vec4 four = vec4(0.0);
+    if (whole) {
+        if (inside > 0) four = Float4s(x).at[at / 4];
+    } else {
+        [[unroll]] for (int e = 0; e < 4; e++) if (e < inside) four[e] = x.at[at + e];
+    }
+    return four;
+}
+
+// A matrix with its tile: terms p by lines i, where `by_term` says that neighbours in memory are of neighbouring terms.
+struct Side {
+    bool by_term;
+    bool whole;   // four neighbours exist or don't together, at multiples of 16 bytes
+    uint start;   // of the product
+    uint pitch;   // in memory, between terms or between lines
+    uint lines;
+    uint term;    // this thread's four within a round: first term and line
+    uint line;
+};
+
+Side side(Floats x, bool by_term, uint product, uint lines, uint first_line) {
+    uint thread = gl_LocalInvocationIndex;
+    Side s;
+    s.by_term = by_term;
+    s.pitch = by_term ? args.k : lines;
+    s.whole = s.pitch % 4 == 0 && args.piece % 4 == 0 && (uvec2(x).x & 15) == 0;
+    s.start = product * args.k * lines;
+    s.lines = lines;
+    s.term = by_term ? thread % (STEP / 4) * 4 : thread / (TILE / 4);
+    s.line = first_line + (by_term ? thread / (STEP / 4) : thread % (TILE / 4) * 4);
+    return s;
+}
+
+vec4 load_round(Floats x, Side s, uint round, uint end) {
+    uint p = round + s.term;
+    if (p >= end || s.line >= s.lines) return vec4(0.0);
+    uint at = s.start + (s.by_term ? s.line * s.pitch + p : p * s.pitch + s.line);
+    return load_four(x, s.whole, at, int(s.by_term ? end - p : s.lines - s.line));
+}
+
+#define STORE_ROUND(tile, s, first_line, four)                                                         \
+    {                                                                                                  \
+        uint line = s.line - (first_line);                                                             \
+        if (s.by_term) {                                                                               \
+            [[unroll]] for (uint e = 0; e < 4; e++) tile[s.term + e][line / LANES][line % LANES] = four[e]; \
+        } else {                                                                                       \
+            [[unroll]] for (uint e = 0; e < 4; e += LANES)                                             \
+                [[unroll]] for (uint l = 0; l < LANES; l++) tile[s.term][(line + e) / LANES][l] = four[e + l]; \
+        }                                                                                              \
+    }
 
 void main() {
     uint product = gl_WorkGroupID.z / args.splits, split = gl_WorkGroupID.z % args.splits;
-    uint batch = gl_NumWorkGroups.z / args.splits;
-    uint i0 = gl_WorkGroupID.y * 64, j0 = gl_WorkGroupID.x * 64;
-    uint thread = gl_LocalInvocationIndex, ti = thread / 16, tj = thread % 16;
-    uint m = args.m, n = args.n, k = args.k;
-    uint start_a = product * m * k, start_b = product * k * n;
-    float sum[4][4];
-    for (uint x = 0; x < 4; x++)
-        for (uint y = 0; y < 4; y++) sum[x][y] = 0.0;
-    uint end = min(k, (split + 1) * args.piece);
-    for (uint p0 = split * args.piece; p0 < end; p0 += 16) {
-        for (uint e = thread; e < 1024; e += 256) {
-            uint p = TRANSPOSE_A == 1 ? e / 64 : e % 16, i = TRANSPOSE_A == 1 ? e % 64 : e / 16;
-            float left = 0.0;
-            if (p0 + p < end && i0 + i < m)
-                left = args.a.at[start_a + (TRANSPOSE_A == 1 ? (p0 + p) * m + i0 + i : (i0 + i) * k + p0 + p)];
-            tile_a[p][i] = left;
-            uint q = TRANSPOSE_B == 1 ? e % 16 : e / 64, j = TRANSPOSE_B == 1 ? e / 16 : e % 64;
-            float right = 0.0;
-            if (p0 + q < end && j0 + j < n)
-                right = args.b.at[start_b + (TRANSPOSE_B == 1 ? (j0 + j) * k + p0 + q : (p0 + q) * n + j0 + j)];
-            tile_b[q][j] = right;
-        }
+    uint first_i = gl_WorkGroupID.y * TILE, first_j = gl_WorkGroupID.x * TILE;
+    uint ti = gl_LocalInvocationIndex / 16, tj = gl_LocalInvocationIndex % 16;
+    Side a = side(args.a, TRANSPOSE_A == 0, product, args.m, first_i);
+    Side b = side(args.b, TRANSPOSE_B == 1, product, args.n, first_j);
+    float sum[EACH][EACH];
+    [[unroll]] for (uint x = 0; x < EACH; x++)
+        [[unroll]] for (uint y = 0; y < EACH; y++) sum[x][y] = 0.0;
+
+    uint from = split * args.piece, end = min(args.k, from + args.piece);
+    vec4 next_a = load_round(args.a, a, from, end), next_b = load_round(args.b, b, from, end);
+    uint turn = 0;
+    for (uint round = from; round < end; round += STEP) {
+        STORE_ROUND(tile_a[turn], a, first_i, next_a);
+        STORE_ROUND(tile_b[turn], b, first_j, next_b);
+        // Threads still reading are a round behind, in the other half.
         barrier();
-        for (uint p = 0; p < 16; p++) {
-            float left[4], right[4];
-            for (uint x = 0; x < 4; x++) left[x] = tile_a[p][ti + 16 * x];
-            for (uint y = 0; y < 4; y++) right[y] = tile_b[p][tj + 16 * y];
-            for (uint x = 0; x < 4; x++)
-                for (uint y = 0; y < 4; y++) sum[x][y] += left[x] * right[y];
+        next_a = load_round(args.a, a, round + STEP, end);
+        next_b = load_round(args.b, b, round + STEP, end);
+        for (uint p = 0; p < STEP; p++) {
+            VECTOR left[VECTORS], right[VECTORS];
+            [[unroll]] for (uint v = 0; v < VECTORS; v++) {
+                left[v] = tile_a[turn][p][v * 16 + ti];
+                right[v] = tile_b[turn][p][v * 16 + tj];
+            }
+            [[unroll]] for (uint x = 0; x < EACH; x++)
+                [[unroll]] for (uint y = 0; y < EACH; y++)
+                    sum[x][y] = fma(left[x / LANES][x % LANES], right[y / LANES][y % LANES], sum[x][y]);
         }
-        barrier();
+        turn ^= 1;
     }
-    uint start_d = (split * batch + product) * m * n;
-    for (uint x = 0; x < 4; x++)
-        for (uint y = 0; y < 4; y++) {
-            uint i = i0 + ti + 16 * x, j = j0 + tj + 16 * y;
-            if (i >= m || j >= n) continue;
-            float before = 0.0;
+
+    uint batch = gl_NumWorkGroups.z / args.splits;
+    uint start_d = (split * batch + product) * args.m * args.n;
+    [[unroll]] for (uint x = 0; x < EACH; x++) {
+        uint i = first_i + (x / LANES * 16 + ti) * LANES + x % LANES;
+        [[unroll]] for (uint y = 0; y < EACH; y++) {
+            uint j = first_j + (y / LANES * 16 + tj) * LANES + y % LANES;
+            if (i >= args.m || j >= args.n) continue;
+            float value = sum[x][y];
 #ifdef HAS_C
-            before = args.c.at[args.row == 1 ? j : product * m * n + i * n + j];
+            value += args.c.at[args.row == 1 ? j : product * args.m * args.n + i * args.n + j];
 #endif
-            args.d.at[start_d + i * n + j] = before + sum[x][y];
+            args.d.at[start_d + i * args.n + j] = value;
         }
+    }
 }

@@ -3,13 +3,14 @@
 mod cpu;
 #[path = "lane/cpu.rs"]
 mod lane;
+mod vulkan;
 
 use crate::{common, elementwise};
 use graph::launch::Epilogue;
 use graph::op::expect;
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Fusion, Gemm, Kernel, KernelSource, Launch,
-    Lowering, Meaning, OpDef, Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
+    Lowering, Meaning, OpDef, Operand, Params, Spec, Tensor, TensorType, Unsupported,
 };
 use tensor::DType;
 
@@ -31,7 +32,7 @@ pub static MATMUL: OpDef = OpDef {
     gradient: Some(gradient),
     variants,
     lower,
-    shaders: SHADERS,
+    shaders: vulkan::SHADERS,
     cases: || cases(false),
     ..OpDef::BASE
 };
@@ -60,7 +61,7 @@ pub static MATMUL_ADD: OpDef = OpDef {
     }),
     variants,
     lower,
-    shaders: SHADERS,
+    shaders: vulkan::SHADERS,
     cases: || cases(true),
     ..OpDef::BASE
 };
@@ -166,22 +167,6 @@ fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
 
 static CUDA: CudaSource =
     CudaSource { name: "matmul.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("matmul.cu")) };
-static SHADER: Shader = Shader { name: "matmul", source: "matmul/matmul.comp", defines: &[], spirv: spirv!("matmul") };
-static ADD_SHADER: Shader = Shader {
-    name: "matmul_add",
-    source: "matmul/matmul.comp",
-    defines: &[("HAS_C", "1")],
-    spirv: spirv!("matmul_add"),
-};
-static REDUCE_SHADER: Shader =
-    Shader { name: "matmul_reduce", source: "matmul/matmul_reduce.comp", defines: &[], spirv: spirv!("matmul_reduce") };
-static REDUCE_ADD_SHADER: Shader = Shader {
-    name: "matmul_reduce_add",
-    source: "matmul/matmul_reduce.comp",
-    defines: &[("HAS_C", "1")],
-    spirv: spirv!("matmul_reduce_add"),
-};
-static SHADERS: &[&Shader] = &[&SHADER, &ADD_SHADER, &REDUCE_SHADER, &REDUCE_ADD_SHADER];
 
 /// How many pieces `split_k` cuts the sum into: by shape alone, at least 128 terms each, at most 16.
 fn splits(s: &Sizes) -> usize {
@@ -190,8 +175,10 @@ fn splits(s: &Sizes) -> usize {
 
 fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
     let s = sizes(call);
-    if spec.kind == DeviceKind::Cpu {
-        return vec!["default"];
+    match spec.kind {
+        DeviceKind::Cpu => return vec!["default"],
+        DeviceKind::Vulkan => return vulkan::variants(&s, spec),
+        DeviceKind::Cuda => {}
     }
     let tiles = s.m.div_ceil(TILE) * s.n.div_ceil(TILE) * s.batches();
     let all = if splits(&s) > 1 { vec!["default", "split_k"] } else { vec!["default"] };
@@ -199,13 +186,13 @@ fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
     if !spec.has("cublaslt") && tiles < 32 { all.into_iter().rev().collect() } else { all }
 }
 
-/// Rows and columns of a group's tile: on CUDA smaller where groups are few, larger where they are many. The terms of
+/// Rows and columns of a group's tile on CUDA: smaller where groups are few, larger where they are many. The terms of
 /// each sum are added in the same order whatever the tile.
-fn tile(s: &Sizes, splits: usize, spec: &Spec) -> usize {
+fn tile(s: &Sizes, splits: usize) -> usize {
     let groups = |tile: usize| s.m.div_ceil(tile) * s.n.div_ceil(tile) * s.batches() * splits;
-    match spec.kind {
-        DeviceKind::Cuda if groups(128) >= 128 => 128,
-        DeviceKind::Cuda if groups(64) < 64 => 32,
+    match (groups(128), groups(64)) {
+        (128.., _) => 128,
+        (_, ..64) => 32,
         _ => TILE,
     }
 }
@@ -217,8 +204,10 @@ fn tile(s: &Sizes, splits: usize, spec: &Spec) -> usize {
 /// - `matmul_reduce`: operands partial sums, [c,] d; words elements, n, splits, row; d[i] = [c +] the pieces in order.
 fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupported> {
     let s = sizes(call);
-    if spec.kind == DeviceKind::Cpu {
-        return Ok(cpu::lower(call, &s, spec, variant));
+    match spec.kind {
+        DeviceKind::Cpu => return Ok(cpu::lower(call, &s, spec, variant)),
+        DeviceKind::Vulkan => return Ok(vulkan::lower(call, &s, variant)),
+        DeviceKind::Cuda => {}
     }
     if spec.has("cublaslt") && variant == "default" {
         return Ok(library(call, &s));
@@ -231,13 +220,11 @@ fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupporte
     let words = [s.m, s.n, s.k, splits, piece, usize::from(row)].map(|w| w as u32).to_vec();
     let mut operands = common::operands(if whole { call.inputs.len() } else { 2 }, 0);
     operands.push(if whole { Operand::Output(0) } else { Operand::Scratch(0) });
-    let tile = tile(&s, splits, spec);
+    let tile = tile(&s, splits);
     let groups = [s.n.div_ceil(tile), s.m.div_ceil(tile), s.batches() * splits];
-    let mut constants = vec![("TRANSPOSE_A", u32::from(s.transpose_a)), ("TRANSPOSE_B", u32::from(s.transpose_b))];
-    if spec.kind == DeviceKind::Cuda {
-        constants.push(("TILE", tile as u32));
-    }
-    let product = kernel(spec, "matmul", whole && with_c, &mut constants, groups, words, operands);
+    let constants =
+        [("TRANSPOSE_A", s.transpose_a as u32), ("TRANSPOSE_B", s.transpose_b as u32), ("TILE", tile as u32)];
+    let product = kernel("matmul", whole && with_c, &constants, groups, words, operands);
     if whole {
         return Ok(Lowering::one(product));
     }
@@ -246,34 +233,21 @@ fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupporte
     let mut operands = vec![Operand::Scratch(0)];
     operands.extend(with_c.then_some(Operand::Input(2)));
     operands.push(Operand::Output(0));
-    let reduce =
-        kernel(spec, "matmul_reduce", with_c, &mut Vec::new(), [elements.div_ceil(256), 1, 1], words, operands);
+    let reduce = kernel("matmul_reduce", with_c, &[], [elements.div_ceil(256), 1, 1], words, operands);
     Ok(Lowering { scratch: vec![(splits * elements * 4) as u64], launches: vec![product, reduce] })
 }
 
 fn kernel(
-    spec: &Spec,
     entry: &'static str,
     with_c: bool,
-    constants: &mut Vec<(&'static str, u32)>,
+    constants: &[(&'static str, u32)],
     groups: [usize; 3],
     words: Vec<u32>,
     operands: Vec<Operand>,
 ) -> Launch {
-    let (source, entry) = if spec.kind == DeviceKind::Cuda {
-        constants.push(("HAS_C", u32::from(with_c)));
-        (KernelSource::Cuda(&CUDA), entry)
-    } else {
-        let shader = match (entry, with_c) {
-            ("matmul", false) => &SHADER,
-            ("matmul", true) => &ADD_SHADER,
-            (_, false) => &REDUCE_SHADER,
-            (_, true) => &REDUCE_ADD_SHADER,
-        };
-        (KernelSource::Vulkan(shader), "main")
-    };
-    match common::gpu(source, entry, groups, 256, words, operands) {
-        Launch::Kernel(k) => Launch::Kernel(Kernel { constants: std::mem::take(constants), ..k }),
+    let constants = constants.iter().copied().chain([("HAS_C", u32::from(with_c))]).collect();
+    match common::gpu(KernelSource::Cuda(&CUDA), entry, groups, 256, words, operands) {
+        Launch::Kernel(k) => Launch::Kernel(Kernel { constants, ..k }),
         other => other,
     }
 }
