@@ -7,7 +7,7 @@ pub mod cuda;
 pub mod probe;
 pub mod vulkan;
 
-use graph::{Plan, Spec};
+use graph::{Limits, Plan, Spec};
 use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -150,6 +150,8 @@ pub trait Machine {
     fn record(&self, plan: &Plan, buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error>;
     /// What was counted so far.
     fn counters(&self) -> Counters;
+    /// What it does at best, measured now, in about a second.
+    fn measure_limits(&self) -> Result<Limits, Error>;
 }
 
 /// Memory of a device.
@@ -236,6 +238,11 @@ impl Device {
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.machine.counters()
+    }
+
+    /// What it does at best, measured now, in about a second; `spec` keeps its estimates.
+    pub fn measure_limits(&self) -> Result<Limits, Error> {
+        self.machine.measure_limits()
     }
 
     /// Makes a plan replayable over the given buffers, by name: the arena and every region.

@@ -53,6 +53,10 @@ impl Machine for Cuda {
     fn counters(&self) -> Counters {
         self.gpu.counters.get()
     }
+
+    fn measure_limits(&self) -> Result<Limits, Error> {
+        self.measure()
+    }
 }
 
 /// The kernels that the device itself runs, to be compiled by tests.

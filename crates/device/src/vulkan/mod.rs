@@ -72,4 +72,8 @@ impl Machine for Vulkan {
     fn counters(&self) -> Counters {
         self.core.counters()
     }
+
+    fn measure_limits(&self) -> Result<Limits, Error> {
+        self.measure()
+    }
 }
