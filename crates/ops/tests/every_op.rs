@@ -69,7 +69,10 @@ fn right_with_avx512() {
 
 #[test]
 fn right_on_vulkan() {
-    on_gpu(Choice::Vulkan(None), &Options::default());
+    // With the validation layers where they are installed, as in CI.
+    let options = Options { validation: true, ..Options::default() };
+    let there = Device::open(Choice::Vulkan(None), &options).is_ok();
+    on_gpu(Choice::Vulkan(None), &Options { validation: there, ..options });
 }
 
 #[test]
