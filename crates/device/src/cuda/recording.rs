@@ -93,7 +93,7 @@ pub fn own_kernel(entry: &'static str, operands: usize, words: Vec<u32>, vectors
         source: KernelSource::Cuda(&STEP),
         entry,
         constants: step_constants(),
-        groups: [vectors.div_ceil(256).clamp(1, 256), 1, 1],
+        groups: [vectors.div_ceil(256).clamp(1, 1024), 1, 1],
         threads: 256,
         shared_bytes: 0,
         words,

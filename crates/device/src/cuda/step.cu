@@ -2,18 +2,21 @@
 // measures the machine. SLOTS is the number of slots of a ring.
 
 // block = slot `counter` of the ring, in vectors of 16 bytes.
-extern "C" __global__ void step_begin(const uint4* ring, uint4* block, const unsigned* counter, unsigned vectors) {
+extern "C" __global__ void step_begin(const uint4* __restrict__ ring, uint4* __restrict__ block,
+                                      const unsigned* counter, unsigned vectors) {
   const uint4* slot = ring + (size_t)(*counter % SLOTS) * vectors;
   unsigned stride = gridDim.x * blockDim.x;
+#pragma unroll 4
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < vectors; i += stride) block[i] = slot[i];
 }
 
 // Slot `counter` of the ring = block; the block that comes last moves the counter on.
-extern "C" __global__ void step_end(const uint4* block, uint4* ring, unsigned* counter, unsigned* arrived,
-                                    unsigned vectors) {
+extern "C" __global__ void step_end(const uint4* __restrict__ block, uint4* __restrict__ ring, unsigned* counter,
+                                    unsigned* arrived, unsigned vectors) {
   unsigned step = *(volatile unsigned*)counter;
   uint4* slot = ring + (size_t)(step % SLOTS) * vectors;
   unsigned stride = gridDim.x * blockDim.x;
+#pragma unroll 4
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < vectors; i += stride) slot[i] = block[i];
   // All threads of this block have read the counter.
   __syncthreads();
@@ -24,8 +27,9 @@ extern "C" __global__ void step_end(const uint4* block, uint4* ring, unsigned* c
   }
 }
 
-extern "C" __global__ void step_copy(const uint4* from, uint4* to, unsigned vectors) {
+extern "C" __global__ void step_copy(const uint4* __restrict__ from, uint4* __restrict__ to, unsigned vectors) {
   unsigned stride = gridDim.x * blockDim.x;
+#pragma unroll 4
   for (unsigned i = blockIdx.x * blockDim.x + threadIdx.x; i < vectors; i += stride) to[i] = from[i];
 }
 
