@@ -1,0 +1,66 @@
+"""Writes crates/train/tests/golden/*.json: PyTorch's losses and first gradients from Rondo's own initial weights.
+
+  cargo build --release && python peers/make_golden.py      (needs torch and numpy)
+
+Each file holds the 400 step losses of one preset and seed, in f32 on one thread; seed 0 also has a summary of the first
+step's gradient. `initial_sha256` is over the initial parameters' bytes in order of their names, so that a test can say
+"other weights" and not just "other losses".
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import hlx
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = ROOT / "crates" / "train" / "tests" / "golden"
+PRESETS = ("hlx-simple", "hlx-full")
+SEEDS = (0, 1, 2)
+
+
+def initial_sha256(folder):
+    tensors = hlx.read_safetensors(folder / "model.safetensors")
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def train(config, weights, gradient):
+    command = [sys.executable, str(ROOT / "peers" / "hlx.py"), "--config", str(config), "--weights", str(weights)]
+    command += ["--threads", "1"] + (["--gradient"] if gradient else [])
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def golden(preset, seed, config, weights):
+    run = train(config, weights, gradient=seed == 0)
+    lines = {"preset": preset, "seed": seed, "peer": run["peer"], "initial_sha256": initial_sha256(weights)}
+    lines |= {key: run[key] for key in ("losses", "gradient") if key in run}
+    body = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in lines.items())
+    path = GOLDEN / f"{preset}-seed{seed}.json"
+    path.write_text("{\n" + body + "\n}\n")
+    per_epoch = run["steps"] // run["epochs"]
+    print(f"{path.name}: last epoch {sum(run['losses'][-per_epoch:]) / per_epoch:.4f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rondo", default=str(ROOT / "target" / "release" / "rondo"), help="the program")
+    args = parser.parse_args()
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for preset in PRESETS:
+        for seed in SEEDS:
+            with tempfile.TemporaryDirectory() as folder:
+                run = Path(folder) / "run"
+                init = [args.rondo, "train", "--preset", preset, "--seed", str(seed), "--init-only", "--out", str(run)]
+                subprocess.run(init + ["--device", "cpu"], check=True, stdout=subprocess.DEVNULL)
+                golden(preset, seed, run / "config.toml", run / "checkpoints" / "step-0")
+
+
+if __name__ == "__main__":
+    main()
