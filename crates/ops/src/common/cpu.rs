@@ -42,6 +42,68 @@ pub fn chunk(len: usize, chunk: usize, part: usize) -> Range<usize> {
     part * chunk..len.min((part + 1) * chunk)
 }
 
+/// to[j] = f(j, from[j]); `to` may be `from`: the compiler must see both situations to vectorise them. Plain loops, as
+/// `for_each` with a large closure is not inlined, and then compiled without the instruction set.
+///
+/// # Safety
+/// Both are valid for n elements, and the same or apart; what f reads isn't `to`, unless it is `to` at j alone.
+#[inline(always)]
+pub unsafe fn map_row(from: *const f32, to: *mut f32, n: usize, f: impl Fn(usize, f32) -> f32) {
+    // SAFETY: by the contract.
+    unsafe {
+        if std::ptr::eq(from, to) {
+            for j in 0..n {
+                *to.add(j) = f(j, *to.add(j));
+            }
+        } else {
+            for j in 0..n {
+                *to.add(j) = f(j, *from.add(j));
+            }
+        }
+    }
+}
+
+/// Numbers that `sums` adds side by side.
+const LANES: usize = 32;
+
+/// The sums over j of f(a[j], b[j], c[j]), all of one length: lane by lane, then the lanes in halves.
+#[inline(always)]
+pub fn sums<const K: usize>(a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) -> [f32; K]) -> [f32; K] {
+    let ((a, a_rest), (b, b_rest), (c, c_rest)) =
+        (a.as_chunks::<LANES>(), b.as_chunks::<LANES>(), c.as_chunks::<LANES>());
+    let mut lanes = [[0.0f32; LANES]; K];
+    for ((a, b), c) in a.iter().zip(b).zip(c) {
+        for j in 0..LANES {
+            let terms = f(a[j], b[j], c[j]);
+            for k in 0..K {
+                lanes[k][j] += terms[k];
+            }
+        }
+    }
+    for (j, ((a, b), c)) in a_rest.iter().zip(b_rest).zip(c_rest).enumerate() {
+        let terms = f(*a, *b, *c);
+        for k in 0..K {
+            lanes[k][j] += terms[k];
+        }
+    }
+    lanes.map(add_lanes)
+}
+
+/// The sum over j of f(a[j]): lane by lane, then the lanes in halves.
+#[inline(always)]
+pub fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+    let [sum] = sums(a, a, a, |a, _, _| [f(a)]);
+    sum
+}
+
+#[inline(always)]
+fn add_lanes(lanes: [f32; LANES]) -> f32 {
+    let sixteen: [f32; 16] = std::array::from_fn(|j| lanes[j] + lanes[j + 16]);
+    let eight: [f32; 8] = std::array::from_fn(|j| sixteen[j] + sixteen[j + 8]);
+    let four: [f32; 4] = std::array::from_fn(|j| eight[j] + eight[j + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
 /// `by_architecture!(select, body)` makes `select(architecture)`: the `#[inline(always)]` function `body` compiled for
 /// AVX-512, AVX2 and the build's own instruction set.
 #[macro_export]

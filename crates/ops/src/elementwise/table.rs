@@ -63,7 +63,13 @@ macro_rules! table {
 
                 #[inline(always)]
                 fn body(args: &CpuArgs, part: usize) {
-                    cpu::map(args, part, INPUTS.$function, $cpu);
+                    cpu::map(args, part, INPUTS.$function, expression);
+                }
+
+                // A large closure with several callers would not be inlined, and then not vectorise.
+                #[inline(always)]
+                fn expression(a: f32, b: f32, s: f32) -> f32 {
+                    cpu::apply($cpu, a, b, s)
                 }
             }
         )*}

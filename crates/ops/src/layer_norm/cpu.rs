@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "an output may lie in an input's memory")]
 
 use super::{backward_rows, forward_rows};
-use crate::common::cpu::{chunk, input, output, pointer};
+use crate::common::cpu::{chunk, input, map_row, output, pointer, sum, sums};
 use graph::CpuArgs;
 
 crate::by_architecture!(
@@ -25,9 +25,6 @@ crate::by_architecture!(
     select_backward_residual,
     backward_residual
 );
-
-/// Numbers that are added side by side.
-const LANES: usize = 32;
 
 #[inline(always)]
 fn forward_plain(args: &CpuArgs, part: usize) {
@@ -64,8 +61,8 @@ fn forward<const RESIDUAL: bool>(args: &CpuArgs, part: usize) {
             std::slice::from_raw_parts(pointer::<f32>(args, if RESIDUAL { 4 } else { 0 }).add(at), n)
         };
         let y = output::<f32>(args, y, at..at + n);
-        let mean = sum(x, x, |x, _| x) / n as f32;
-        let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / n as f32;
+        let mean = sum(x, |x| x) / n as f32;
+        let variance = sum(x, |x| (x - mean) * (x - mean)) / n as f32;
         let rstd = 1.0 / (variance + eps).sqrt();
         for j in 0..n {
             y[j] = (x[j] - mean) * rstd * weight[j] + bias[j];
@@ -109,8 +106,8 @@ fn backward<const RESIDUAL: bool>(args: &CpuArgs, part: usize) {
                     dbias[j] += dy[j];
                     dweight[j] += dy[j] * ((x[j] - mean) * rstd);
                 }
-                let products = sum3(dy, weight, x, |dy, weight, x| dy * weight * (x - mean));
-                (sum(dy, weight, |dy, weight| dy * weight) / n as f32, products * (rstd * rstd) / n as f32)
+                let [g, gx] = sums(dy, weight, x, |dy, weight, x| [dy * weight, dy * weight * (x - mean)]);
+                (g / n as f32, gx * (rstd * rstd) / n as f32)
             };
             let dx_of = |j: usize, dy: f32| rstd * (dy * weight[j] - mean_g - (x[j] - mean) * mean_gx);
             if RESIDUAL {
@@ -136,49 +133,4 @@ unsafe fn add_rows(x: *const f32, r: *const f32, s: *mut f32, n: usize) {
             map_row(x, s, n, |j, x| x + *r.add(j));
         }
     }
-}
-
-/// to[j] = f(j, from[j]); `to` may be `from`, which the compiler must see to vectorise it.
-///
-/// # Safety
-/// Both are valid for n elements, and the same or apart.
-#[inline(always)]
-unsafe fn map_row(from: *const f32, to: *mut f32, n: usize, f: impl Fn(usize, f32) -> f32) {
-    // SAFETY: by the contract.
-    unsafe {
-        if std::ptr::eq(from, to) {
-            (0..n).for_each(|j| *to.add(j) = f(j, *to.add(j)));
-        } else {
-            (0..n).for_each(|j| *to.add(j) = f(j, *from.add(j)));
-        }
-    }
-}
-
-/// The sum of f over two rows: lane by lane, then the lanes in halves.
-#[inline(always)]
-fn sum(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
-    sum3(a, b, b, |a, b, _| f(a, b))
-}
-
-/// The sum of f over three rows of one length.
-#[inline(always)]
-fn sum3(a: &[f32], b: &[f32], c: &[f32], f: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (mut a, mut b, mut c) = (a.chunks_exact(LANES), b.chunks_exact(LANES), c.chunks_exact(LANES));
-    for ((a, b), c) in (&mut a).zip(&mut b).zip(&mut c) {
-        for j in 0..LANES {
-            lanes[j] += f(a[j], b[j], c[j]);
-        }
-    }
-    for (((lane, a), b), c) in lanes.iter_mut().zip(a.remainder()).zip(b.remainder()).zip(c.remainder()) {
-        *lane += f(*a, *b, *c);
-    }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for j in 0..half {
-            lanes[j] += lanes[j + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
 }
