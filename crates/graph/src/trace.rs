@@ -238,6 +238,19 @@ impl Tracer {
         self.value(ty, Source::Region { region: index, offset, name: name.into() })
     }
 
+    /// The entries traced so far of `region`, in order of offset, each with its symbolic value.
+    pub fn entries(&self, region: &str) -> Vec<(Entry, Tensor)> {
+        let index = self.region_index(region);
+        let found: Vec<_> = self.graph(|g| {
+            let id = |e: &Entry| {
+                let source = Source::Region { region: index, offset: e.offset, name: e.name.clone() };
+                g.values.iter().position(|v| v.source == source && v.ty == e.ty)
+            };
+            g.regions[index].entries.iter().filter_map(|e| Some((e.clone(), id(e)?))).collect()
+        });
+        found.into_iter().map(|(entry, id)| (entry, self.tensor(id))).collect()
+    }
+
     /// A whole region as one flat f32 value, gaps included. Its entries must all be there already.
     #[track_caller]
     pub fn flat(&self, region: &str) -> Tensor {

@@ -1,1 +1,6 @@
-//! Being written.
+//! From a configuration to a traced step, and the weights that it starts from. Knows ops and graphs, and no device.
+
+pub mod config;
+pub mod weights;
+
+pub use config::{Config, Mixer};

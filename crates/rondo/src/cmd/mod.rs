@@ -57,6 +57,23 @@ impl From<device::Error> for Failure {
     }
 }
 
+impl From<::train::Error> for Failure {
+    fn from(error: ::train::Error) -> Self {
+        use ::train::Error;
+        use ::train::config::Origin;
+        match error {
+            Error::Config(ref e) if matches!(e.origin, Origin::File(_)) => Failure::bad_file(error),
+            Error::Config(_) => Failure::usage(error),
+            Error::Data { .. } | Error::Tensors(_) => Failure::bad_file(error),
+            Error::Plan(graph::plan::PlanError::Memory { .. } | graph::plan::PlanError::Allocation { .. }) => {
+                Failure::resources(error)
+            }
+            Error::Device(e) => e.into(),
+            _ => Failure::failed(error),
+        }
+    }
+}
+
 /// The flags of every verb that computes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct DeviceFlags {

@@ -1,0 +1,364 @@
+//! A training configuration: a preset, a file over it, and single keys over both; unknown keys are errors.
+#![forbid(unsafe_code)]
+
+use crate::keys::{self, KEYS};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// The named workloads.
+pub const PRESETS: &[(&str, &str)] = &[
+    ("hlx-simple", include_str!("../../../presets/hlx-simple.toml")),
+    ("hlx-full", include_str!("../../../presets/hlx-full.toml")),
+    ("gpt-small-test", include_str!("../../../presets/gpt-small-test.toml")),
+];
+
+/// What a configuration has where it doesn't say.
+const DEFAULTS: &str = r#"
+seed = 0
+epochs = 0
+steps = 0
+fuse = true
+preset = "custom"
+data.path = ""
+optimizer.beta1 = 0.9
+optimizer.beta2 = 0.999
+optimizer.eps = 1e-8
+optimizer.weight_decay = 0.0
+optimizer.max_norm = 0.0
+precision.weights = "f32"
+precision.compute = "f32"
+precision.gradients = "f32"
+precision.moments = "f32"
+precision.master = "none"
+precision.loss_scale = 1.0
+checkpoint.every = 0
+"#;
+
+/// Where training text comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Corpus {
+    /// The sixteen lines of HLX, built in.
+    Hlx,
+    /// A JSONL file with the fields `input` and `output`, read as HLX reads its own.
+    Jsonl,
+    /// A text file, a token a byte; without a path the built-in tale.
+    Text,
+}
+
+/// What is trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Data {
+    /// Where it comes from.
+    pub corpus: Corpus,
+    /// The file; empty for what is built in.
+    pub path: String,
+}
+
+/// Which optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// Adam: weight decay goes into the gradient (Kingma & Ba 2015).
+    Adam,
+    /// AdamW: weight decay goes around the moments (Loshchilov & Hutter 2019).
+    Adamw,
+}
+
+/// How parameters change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Optimizer {
+    /// Which optimizer.
+    pub kind: OptimizerKind,
+    /// Learning rate, the same at every step.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Gradients with a larger norm are scaled down to it; 0 never does.
+    pub max_norm: f64,
+}
+
+/// Element types of what a step holds. So far all are f32; the rest is refused by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Precision {
+    /// Parameters as stored.
+    pub weights: String,
+    /// Activations.
+    pub compute: String,
+    /// Gradients as stored.
+    pub gradients: String,
+    /// The optimizer's moments.
+    pub moments: String,
+    /// A second, wider copy of the parameters: `none` or its type.
+    pub master: String,
+    /// What the loss is multiplied by before the gradient.
+    pub loss_scale: f64,
+}
+
+/// When the state is saved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Steps between checkpoints; 0 saves at the end only.
+    pub every: usize,
+}
+
+/// A training run, fully resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The preset that it began from, for names.
+    pub preset: String,
+    /// Seed of the initial weights.
+    pub seed: u64,
+    /// Rows of a step.
+    pub batch_size: usize,
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Steps in all, whatever `epochs` says; 0 leaves it to `epochs`.
+    pub steps: usize,
+    /// Whether ops are fused.
+    pub fuse: bool,
+    /// The model.
+    pub model: model::Config,
+    /// The data.
+    pub data: Data,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// Element types.
+    pub precision: Precision,
+    /// When the state is saved.
+    pub checkpoint: Checkpoint,
+}
+
+/// Where a setting was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A named workload.
+    Preset(String),
+    /// A configuration file.
+    File(PathBuf),
+    /// A flag of the command line.
+    Flag(String),
+    /// All of them together.
+    Resolved,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Preset(name) => write!(f, "preset {name}"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Flag(flag) => write!(f, "{flag}"),
+            Origin::Resolved => write!(f, "configuration"),
+        }
+    }
+}
+
+/// What is wrong with a configuration, where, and what may help.
+#[derive(Debug, thiserror::Error)]
+#[error("{origin}: {what}{}", help.as_ref().map(|h| format!("\n  help: {h}")).unwrap_or_default())]
+pub struct ConfigError {
+    /// Where it was set.
+    pub origin: Origin,
+    /// What is wrong.
+    pub what: String,
+    /// What may help.
+    pub help: Option<String>,
+}
+
+/// What goes over the defaults, in this order.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// A named workload.
+    pub preset: Option<String>,
+    /// A configuration file.
+    pub file: Option<PathBuf>,
+    /// Single keys: `optimizer.lr=1e-3`.
+    pub set: Vec<String>,
+}
+
+impl Overrides {
+    /// A preset with nothing over it.
+    pub fn preset(name: &str) -> Self {
+        Overrides { preset: Some(name.into()), ..Self::default() }
+    }
+
+    /// The same with one key set.
+    #[must_use]
+    pub fn with(mut self, setting: &str) -> Self {
+        self.set.push(setting.into());
+        self
+    }
+
+    /// The configuration that results.
+    ///
+    /// # Errors
+    /// An unknown preset or key, a value of the wrong type, a missing key, sizes that make no sense.
+    pub fn resolve(&self) -> Result<Config, ConfigError> {
+        let mut table = parse(DEFAULTS, Origin::Resolved)?;
+        if let Some(name) = &self.preset {
+            let origin = Origin::Preset(name.clone());
+            let layer = parse(preset_text(name)?, origin.clone())?;
+            merge(&mut table, &layer, &origin, "")?;
+        }
+        if let Some(path) = &self.file {
+            let origin = Origin::File(path.clone());
+            let text = std::fs::read_to_string(path).map_err(|e| error(&origin, e.to_string(), None))?;
+            merge(&mut table, &parse(&text, origin.clone())?, &origin, "")?;
+        }
+        for setting in &self.set {
+            apply(&mut table, setting)?;
+        }
+        finish(table, self.file.as_deref())
+    }
+}
+
+impl Config {
+    /// The configuration as a file.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a configuration is plain data")
+    }
+
+    /// What a checkpoint must agree on to be continued: everything but the length of the run and when it saves.
+    pub fn identity(&self) -> String {
+        let free = Config { steps: 0, epochs: 0, checkpoint: Checkpoint { every: 0 }, ..self.clone() };
+        tensor::hash::sha256(free.to_toml().as_bytes())
+    }
+}
+
+fn preset_text(name: &str) -> Result<&'static str, ConfigError> {
+    let found = PRESETS.iter().find(|(n, _)| *n == name);
+    found.map(|(_, text)| *text).ok_or_else(|| {
+        let known: Vec<_> = PRESETS.iter().map(|(n, _)| *n).collect();
+        let what = "there is no such preset".into();
+        error(&Origin::Preset(name.into()), what, Some(format!("the presets are {}", known.join(", "))))
+    })
+}
+
+fn error(origin: &Origin, what: String, help: Option<String>) -> ConfigError {
+    ConfigError { origin: origin.clone(), what, help }
+}
+
+fn parse(text: &str, origin: Origin) -> Result<Table, ConfigError> {
+    text.parse::<Table>().map_err(|e| error(&origin, format!("not valid TOML\n{e}"), None))
+}
+
+/// Lays `from` over `into`, key by key, each checked.
+fn merge(into: &mut Table, from: &Table, origin: &Origin, section: &str) -> Result<(), ConfigError> {
+    for (key, value) in from {
+        let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
+        match (value, keys::is_section(&path)) {
+            (Value::Table(inner), true) => merge(into, inner, origin, &path)?,
+            _ => put(into, &path, value, origin)?,
+        }
+    }
+    Ok(())
+}
+
+/// One `key=value`.
+fn apply(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
+    let origin = Origin::Flag(format!("--set {setting}"));
+    let Some((path, text)) = setting.split_once('=') else {
+        return Err(error(&origin, "expected KEY=VALUE".into(), Some("such as --set optimizer.lr=1e-3".into())));
+    };
+    let (path, text) = (path.trim(), text.trim());
+    let is_text = matches!(keys::kind(path), Some(keys::Kind::Text | keys::Kind::OneOf(_)));
+    // Text needs no quotes on a command line.
+    let value = match text.parse::<Value>() {
+        Ok(Value::String(s)) => Value::String(s),
+        Ok(value) if !is_text => value,
+        _ => Value::String(text.into()),
+    };
+    put(table, path, &value, &origin)
+}
+
+fn put(table: &mut Table, path: &str, value: &Value, origin: &Origin) -> Result<(), ConfigError> {
+    let Some(kind) = keys::kind(path) else {
+        let help = keys::nearest(path).map(|key| format!("did you mean `{key}`?"));
+        let what = if keys::is_section(path) {
+            format!("`{path}` is a section; set its keys, `{path}.KEY`")
+        } else {
+            format!("unknown key `{path}`")
+        };
+        return Err(error(origin, what, help));
+    };
+    let value = kind.check(path, value).map_err(|what| error(origin, what, None))?;
+    let (section, name) = path.rsplit_once('.').unwrap_or(("", path));
+    let holder = if section.is_empty() {
+        table
+    } else {
+        let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        inner.as_table_mut().ok_or_else(|| error(origin, format!("`{section}` is a section"), None))?
+    };
+    holder.insert(name.into(), value);
+    Ok(())
+}
+
+fn finish(table: Table, file: Option<&Path>) -> Result<Config, ConfigError> {
+    let origin = file.map_or(Origin::Resolved, |path| Origin::File(path.into()));
+    for (key, kind) in KEYS {
+        let Some(value) = get(&table, key) else {
+            let help = "begin from a preset (--preset NAME), or set the key".into();
+            return Err(error(&origin, format!("`{key}` is missing"), Some(help)));
+        };
+        kind.check(key, value).map_err(|what| error(&origin, what, None))?;
+    }
+    let config: Config = table.try_into().map_err(|e: toml::de::Error| error(&origin, e.message().into(), None))?;
+    match problem(&config) {
+        Some(what) => Err(error(&origin, what, None)),
+        None => Ok(config),
+    }
+}
+
+fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    match key.split_once('.') {
+        Some((section, name)) => table.get(section)?.get(name),
+        None => table.get(key),
+    }
+}
+
+/// What makes no sense in a configuration whose keys all have the right types.
+fn problem(config: &Config) -> Option<String> {
+    if let Some(what) = config.model.problem() {
+        return Some(format!("model.{what}"));
+    }
+    let o = &config.optimizer;
+    let p = &config.precision;
+    let stored =
+        [("weights", &p.weights), ("compute", &p.compute), ("gradients", &p.gradients), ("moments", &p.moments)];
+    if let Some((name, ty)) = stored.iter().find(|(_, ty)| *ty != "f32") {
+        return Some(format!("precision.{name} is {ty}; only f32 is trained so far"));
+    }
+    if p.master != "none" {
+        return Some(format!("precision.master is {}; with f32 weights there is none", p.master));
+    }
+    if p.loss_scale != 1.0 {
+        return Some(format!("precision.loss_scale is {}; with f32 it must be 1", p.loss_scale));
+    }
+    let fraction = |x: f64| (0.0..1.0).contains(&x);
+    let wrong = |name: &str, value: f64, what: &str| Some(format!("optimizer.{name} is {value}; it must be {what}"));
+    match config {
+        _ if !(o.lr.is_finite() && o.lr > 0.0) => wrong("lr", o.lr, "a positive number"),
+        _ if !fraction(o.beta1) => wrong("beta1", o.beta1, "from 0 to below 1"),
+        _ if !fraction(o.beta2) => wrong("beta2", o.beta2, "from 0 to below 1"),
+        _ if !(o.eps.is_finite() && o.eps > 0.0) => wrong("eps", o.eps, "a positive number"),
+        _ if !(o.weight_decay.is_finite() && o.weight_decay >= 0.0) => {
+            wrong("weight_decay", o.weight_decay, "a number from 0 on")
+        }
+        _ if !(o.max_norm.is_finite() && o.max_norm >= 0.0) => wrong("max_norm", o.max_norm, "a number from 0 on"),
+        c if c.batch_size == 0 => Some("batch_size is 0; a step needs at least one row".into()),
+        c if c.batch_size > 1 << 20 => Some(format!("batch_size is {}; it must be at most {}", c.batch_size, 1 << 20)),
+        c if c.epochs == 0 && c.steps == 0 => Some("epochs and steps are both 0: nothing would be trained".into()),
+        c if c.data.corpus == Corpus::Jsonl && c.data.path.is_empty() => {
+            Some("data.corpus is jsonl, and data.path names no file".into())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,110 @@
+//! Configurations: presets resolve, and every mistake is named with its key.
+
+use std::path::PathBuf;
+use train::config::{Config, Overrides, PRESETS};
+use train::keys::KEYS;
+
+fn message(overrides: Overrides) -> String {
+    overrides.resolve().unwrap_err().to_string()
+}
+
+fn set(setting: &str) -> Overrides {
+    Overrides::preset("hlx-full").with(setting)
+}
+
+#[test]
+fn every_preset_resolves_and_survives_its_own_file() {
+    for (name, _) in PRESETS {
+        let config = Overrides::preset(name).resolve().unwrap();
+        assert_eq!(config.preset, *name);
+        let file = std::env::temp_dir().join(format!("rondo-config-{}-{name}.toml", std::process::id()));
+        std::fs::write(&file, config.to_toml()).unwrap();
+        let again = Overrides { file: Some(file.clone()), ..Overrides::default() }.resolve().unwrap();
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(again, config);
+    }
+}
+
+#[test]
+fn the_list_of_keys_is_the_configuration() {
+    let config = Overrides::preset("hlx-full").resolve().unwrap();
+    let table: toml::Table = config.to_toml().parse().unwrap();
+    let mut names = Vec::new();
+    for (key, value) in &table {
+        match value.as_table() {
+            Some(inner) => names.extend(inner.keys().map(|k| format!("{key}.{k}"))),
+            None => names.push(key.clone()),
+        }
+    }
+    let mut keys: Vec<_> = KEYS.iter().map(|(k, _)| k.to_string()).collect();
+    names.sort();
+    keys.sort();
+    assert_eq!(names, keys);
+}
+
+#[test]
+fn keys_are_set_over_the_preset() {
+    let config = set("optimizer.lr=1e-3").with("batch_size=8").with("data.path=a.txt").with("model.norm_eps=1");
+    let config = config.with("model.mixer=value").with("fuse=false").resolve().unwrap();
+    assert_eq!((config.optimizer.lr, config.batch_size, config.fuse), (1e-3, 8, false));
+    assert_eq!((config.data.path.as_str(), config.model.norm_eps), ("a.txt", 1.0));
+    assert_eq!(config.model.mixer, model::Mixer::Value);
+}
+
+#[test]
+fn mistakes_are_named_with_their_key() {
+    let expected = [
+        ("optimizer.lrr=1", "unknown key `optimizer.lrr`\n  help: did you mean `optimizer.lr`?"),
+        ("lr=1", "unknown key `lr`\n  help: did you mean `optimizer.lr`?"),
+        ("elephant=1", "unknown key `elephant`"),
+        ("optimizer=1", "`optimizer` is a section"),
+        ("batch_size=four", "`batch_size` is the text \"four\"; it must be a whole number from 0 on"),
+        ("batch_size=-1", "`batch_size` is the whole number -1"),
+        ("batch_size=0", "batch_size is 0"),
+        ("optimizer.lr=fast", "it must be a number"),
+        ("optimizer.lr=nan", "optimizer.lr is NaN"),
+        ("optimizer.kind=sgd", "it must be one of \"adam\", \"adamw\""),
+        ("optimizer.beta2=1", "optimizer.beta2 is 1"),
+        ("model.num_heads=3", "model.hidden_size is 256, which 3 heads"),
+        ("model.num_layers=0", "model.num_layers is 0"),
+        ("model.vocab_size=1099511627776", "model.vocab_size is 1099511627776"),
+        ("precision.compute=bf16", "precision.compute is bf16; only f32 is trained so far"),
+        ("precision.loss_scale=1024", "precision.loss_scale is 1024"),
+        ("epochs=0", "nothing would be trained"),
+        ("seed", "expected KEY=VALUE"),
+    ];
+    for (setting, part) in expected {
+        let message = message(set(setting));
+        assert!(message.contains(part), "{setting}: {message}");
+    }
+    let preset = message(Overrides::preset("hlx-fll"));
+    assert!(preset.contains("preset hlx-fll") && preset.contains("hlx-full"), "{preset}");
+}
+
+#[test]
+fn a_file_names_itself_in_its_mistakes() {
+    let file = std::env::temp_dir().join(format!("rondo-bad-config-{}.toml", std::process::id()));
+    let of = |text: &str, preset: Option<&str>| {
+        std::fs::write(&file, text).unwrap();
+        message(Overrides { preset: preset.map(Into::into), file: Some(file.clone()), set: Vec::new() })
+    };
+    let name = file.display().to_string();
+    let unknown = of("[optimizer]\nlearning_rate = 1\n", Some("hlx-full"));
+    assert!(unknown.starts_with(&name) && unknown.contains("unknown key `optimizer.learning_rate`"), "{unknown}");
+    let missing = of("batch_size = 4\nepochs = 1\n", None);
+    assert!(missing.contains("`model.vocab_size` is missing"), "{missing}");
+    let syntax = of("batch_size = = 4\n", Some("hlx-full"));
+    assert!(syntax.contains("not valid TOML") && syntax.contains("line 1"), "{syntax}");
+    std::fs::remove_file(&file).unwrap();
+    let absent = message(Overrides { file: Some(PathBuf::from("no-such-file.toml")), ..Overrides::default() });
+    assert!(absent.starts_with("no-such-file.toml: "), "{absent}");
+}
+
+#[test]
+fn what_a_continued_run_may_change_is_not_its_identity() {
+    let config: Config = set("seed=1").resolve().unwrap();
+    let longer = set("seed=1").with("epochs=200").with("checkpoint.every=7").resolve().unwrap();
+    let faster = set("seed=1").with("optimizer.lr=1e-3").resolve().unwrap();
+    assert_eq!(config.identity(), longer.identity());
+    assert_ne!(config.identity(), faster.identity());
+}
