@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod spirv;
 pub mod adam;
+pub mod attention;
 pub mod common;
 pub mod cross_entropy;
 pub mod elementwise;
@@ -19,6 +20,8 @@ use graph::OpDef;
 pub static OPS: &[&OpDef] = &[
     &adam::ADAM,
     &adam::ADVANCE,
+    &attention::ATTENTION,
+    &attention::ATTENTION_BACKWARD,
     &cross_entropy::CROSS_ENTROPY,
     &cross_entropy::CROSS_ENTROPY_BACKWARD,
     &elementwise::ADD,

@@ -1,0 +1,276 @@
+//! `attention`: out = softmax(scale q k^T, causal inside each sequence) v for packed rows; the T x T matrix is never stored.
+//!
+//! A softmax that runs over key tiles and a backward pass that recomputes it, as in FlashAttention (Dao et al., arXiv
+//! 2205.14135, 2307.08691). The gradients of q and of k and v are made by separate passes, so that each is written once.
+
+mod cpu;
+
+use crate::common;
+use graph::op::expect;
+use graph::{
+    Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, Kernel, KernelSource, Launch, Lowering,
+    Meaning, OpDef, Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
+};
+use tensor::DType;
+
+/// Rows that one CPU part computes, and rows of a tile that it goes through.
+const CPU_ROWS: usize = 64;
+/// Rows that one GPU group computes, each by four threads.
+const GPU_ROWS: usize = 32;
+const GPU_THREADS: u32 = 128;
+
+/// `attention`: the mixed values [tokens, heads x head_dim], and logsumexp of each row of scores [heads, tokens].
+///
+/// Tokens outside of every sequence have zeros in both.
+pub static ATTENTION: OpDef = OpDef {
+    name: "attention",
+    formula: "out = softmax(q k^T / sqrt(head_dim), causal in each sequence) v",
+    infer,
+    cost: |call| cost(call, 4.0),
+    meaning: Meaning::Loops(reference),
+    gradient: Some(gradient),
+    lower,
+    shaders: &[&FORWARD],
+    cases: || cases(false),
+    ..OpDef::BASE
+};
+
+/// `attention_backward`: the gradient by qkv, from the forward pass's outputs and the gradient by its first one.
+pub static ATTENTION_BACKWARD: OpDef = OpDef {
+    name: "attention_backward",
+    formula: "p = exp(scale q k^T - lse); dv = p^T dout; ds = p (dout v^T - dout.out) scale; dq = ds k; dk = ds^T q",
+    infer: infer_backward,
+    cost: |call| cost(call, 10.0),
+    meaning: Meaning::Loops(reference_backward),
+    lower: lower_backward,
+    shaders: &[&BACKWARD_Q, &BACKWARD_KV],
+    cases: || cases(true),
+    ..OpDef::BASE
+};
+
+/// Causal attention with `num_heads` heads inside each sequence. qkv: [tokens, 3 x heads x head_dim], all heads' q, then
+/// k, then v; cu_seqlens: [sequences + 1] u32, rising: where each sequence starts, and where the last one ends.
+/// The result: [tokens, heads x head_dim].
+#[track_caller]
+pub fn attention(qkv: &Tensor, cu_seqlens: &Tensor, num_heads: usize) -> Tensor {
+    let params = Params::NONE.with_u32("num_heads", num_heads);
+    qkv.tracer().emit(&ATTENTION, &[qkv, cu_seqlens], params)[0].clone()
+}
+
+fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
+    let dqkv = c.grads[0].as_ref().map(|dout| {
+        let inputs = [&c.inputs[0], &c.inputs[1], &c.outputs[0], &c.outputs[1], dout];
+        dout.tracer().emit(&ATTENTION_BACKWARD, &inputs, c.params.clone())[0].clone()
+    });
+    vec![dqkv, None]
+}
+
+/// The sizes of a call.
+struct Sizes {
+    tokens: usize,
+    heads: usize,
+    head_dim: usize,
+    sequences: usize,
+}
+
+impl Sizes {
+    fn of(call: &Call) -> Sizes {
+        let heads = call.params.u32("num_heads");
+        let [tokens, width] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
+        Sizes { tokens, heads, head_dim: width / (3 * heads), sequences: call.inputs[1].elements() - 1 }
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.head_dim as f64).sqrt()
+    }
+
+    /// Kernel words: tokens, heads, head_dim, sequences, scale.
+    fn words(&self) -> Vec<u32> {
+        let scale = (self.scale() as f32).to_bits();
+        vec![self.tokens as u32, self.heads as u32, self.head_dim as u32, self.sequences as u32, scale]
+    }
+}
+
+fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
+    expect::inputs(types, 2)?;
+    expect::dtype("qkv", &types[0], DType::F32)?;
+    expect::rank("qkv", &types[0], 2)?;
+    expect::dtype("cu_seqlens", &types[1], DType::U32)?;
+    expect::rank("cu_seqlens", &types[1], 1)?;
+    let (heads, [tokens, width]) = (params.u32("num_heads"), [types[0].shape[0], types[0].shape[1]]);
+    if heads == 0 || width == 0 || width % (3 * heads) != 0 {
+        return Err(format!("`qkv` has {width} columns; expected a multiple of 3 x {heads} heads"));
+    }
+    if types[1].elements() == 0 {
+        return Err("`cu_seqlens` is empty; expected one more entry than there are sequences".into());
+    }
+    Ok(vec![TensorType::f32([tokens, width / 3]), TensorType::f32([heads, tokens])])
+}
+
+fn infer_backward(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
+    expect::inputs(types, 5)?;
+    let forward = infer(params, &types[..2])?;
+    for ((name, want), ty) in [("out", 0), ("lse", 1), ("dout", 0)].into_iter().zip(&types[2..]) {
+        expect::dtype(name, ty, DType::F32)?;
+        expect::shape(name, ty, &forward[want].shape)?;
+    }
+    Ok(vec![types[0].clone()])
+}
+
+/// `flops` operations for each score and dimension, sequences taken as equally long.
+fn cost(call: &Call, flops: f64) -> Cost {
+    let s = Sizes::of(call);
+    let scores = s.tokens as f64 * (s.tokens as f64 / s.sequences.max(1) as f64 + 1.0) / 2.0;
+    Cost { flops: flops * scores * (s.heads * s.head_dim) as f64, ..Cost::streaming(call, 0.0) }
+}
+
+/// The sequences, each as its first token and the one after its last.
+fn sequences(cu_seqlens: &[f64]) -> impl Iterator<Item = (usize, usize)> + '_ {
+    cu_seqlens.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize))
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
+    let s = Sizes::of(call);
+    let (d, row) = (s.head_dim, 3 * s.heads * s.head_dim);
+    let at = |which: usize, head: usize, token: usize| {
+        let from = token * row + (which * s.heads + head) * d;
+        &inputs[0][from..from + d]
+    };
+    let (mut out, mut lse) = (vec![0.0; s.tokens * s.heads * d], vec![0.0; s.heads * s.tokens]);
+    for (start, end) in sequences(inputs[1]) {
+        for (head, query) in (0..s.heads).flat_map(|h| (start..end).map(move |q| (h, q))) {
+            let scores: Vec<f64> =
+                (start..=query).map(|key| dot(at(0, head, query), at(1, head, key)) * s.scale()).collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total = max + scores.iter().map(|x| (x - max).exp()).sum::<f64>().ln();
+            lse[head * s.tokens + query] = total;
+            let out = &mut out[(query * s.heads + head) * d..][..d];
+            for (key, score) in (start..).zip(scores) {
+                let p = (score - total).exp();
+                out.iter_mut().zip(at(2, head, key)).for_each(|(o, v)| *o += p * v);
+            }
+        }
+    }
+    vec![out, lse]
+}
+
+fn reference_backward(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
+    let s = Sizes::of(call);
+    let [qkv, cu_seqlens, out, lse, dout] = *inputs else { unreachable!("`infer` asks for five inputs") };
+    let (d, row) = (s.head_dim, 3 * s.heads * s.head_dim);
+    let place = |which: usize, head: usize, token: usize| token * row + (which * s.heads + head) * d;
+    let mut dqkv = vec![0.0; qkv.len()];
+    for (start, end) in sequences(cu_seqlens) {
+        for (head, query) in (0..s.heads).flat_map(|h| (start..end).map(move |q| (h, q))) {
+            let q = place(0, head, query);
+            let mixed = (query * s.heads + head) * d;
+            let (out, dout) = (&out[mixed..mixed + d], &dout[mixed..mixed + d]);
+            let delta = dot(out, dout);
+            for key in start..=query {
+                let (k, v) = (place(1, head, key), place(2, head, key));
+                let score = dot(&qkv[q..q + d], &qkv[k..k + d]) * s.scale();
+                let p = (score - lse[head * s.tokens + query]).exp();
+                let ds = p * (dot(dout, &qkv[v..v + d]) - delta) * s.scale();
+                for i in 0..d {
+                    dqkv[v + i] += p * dout[i];
+                    dqkv[q + i] += ds * qkv[k + i];
+                    dqkv[k + i] += ds * qkv[q + i];
+                }
+            }
+        }
+    }
+    vec![dqkv]
+}
+
+static CUDA: CudaSource = CudaSource {
+    name: "attention.cu",
+    text: concat!(include_str!("../common/common.cuh"), include_str!("attention.cu")),
+};
+static FORWARD: Shader =
+    Shader { name: "attention", source: "attention/attention.comp", defines: &[], spirv: spirv!("attention") };
+static BACKWARD_Q: Shader = Shader {
+    name: "attention_backward_q",
+    source: "attention/attention_backward_q.comp",
+    defines: &[],
+    spirv: spirv!("attention_backward_q"),
+};
+static BACKWARD_KV: Shader = Shader {
+    name: "attention_backward_kv",
+    source: "attention/attention_backward_kv.comp",
+    defines: &[],
+    spirv: spirv!("attention_backward_kv"),
+};
+
+fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+    let s = Sizes::of(call);
+    let launch = by_tiles(spec, ("attention", cpu::select_forward, &FORWARD), &s, common::operands(2, 2))?;
+    Ok(Lowering::one(launch))
+}
+
+/// dq and each row's dout.out, then dk and dv, which need those.
+fn lower_backward(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+    let s = Sizes::of(call);
+    let mut operands = common::operands(5, 1);
+    operands.push(Operand::Scratch(0));
+    let q = by_tiles(spec, ("attention_backward_q", cpu::select_backward_q, &BACKWARD_Q), &s, operands)?;
+    let operands =
+        [Operand::Input(0), Operand::Input(1), Operand::Input(3), Operand::Input(4), Operand::Scratch(0)].into_iter();
+    let operands = operands.chain([Operand::Output(0)]).collect();
+    let kv = by_tiles(spec, ("attention_backward_kv", cpu::select_backward_kv, &BACKWARD_KV), &s, operands)?;
+    Ok(Lowering { scratch: vec![(s.heads * s.tokens * 4) as u64], launches: vec![q, kv] })
+}
+
+type TileKernel = (&'static str, fn(&str) -> fn(&CpuArgs, usize), &'static Shader);
+
+/// A launch over tiles of rows and heads.
+fn by_tiles(
+    spec: &Spec,
+    (name, select, shader): TileKernel,
+    s: &Sizes,
+    operands: Vec<Operand>,
+) -> Result<Launch, Unsupported> {
+    if spec.kind == DeviceKind::Cpu {
+        let parts = s.tokens.div_ceil(CPU_ROWS) * s.heads;
+        return Ok(common::cpu(name, select(&spec.architecture), parts, s.words(), operands));
+    }
+    if s.head_dim % 4 != 0 || s.head_dim > 128 {
+        return Err(Unsupported(format!("head_dim {} on {}; multiples of 4 up to 128 are", s.head_dim, spec.kind)));
+    }
+    let (source, entry) = match spec.kind {
+        DeviceKind::Vulkan => (KernelSource::Vulkan(shader), "main"),
+        _ => (KernelSource::Cuda(&CUDA), name),
+    };
+    let groups = [s.tokens.div_ceil(GPU_ROWS).max(1), s.heads, 1];
+    let launch = common::gpu(source, entry, groups, GPU_THREADS, s.words(), operands);
+    let Launch::Kernel(kernel) = launch else { unreachable!("a GPU launch is a kernel") };
+    Ok(Launch::Kernel(Kernel { constants: vec![("HEAD_DIM", s.head_dim as u32)], ..kernel }))
+}
+
+fn cases(backward: bool) -> Vec<Case> {
+    let case = |name: &str, heads: usize, head_dim: usize, tokens: usize, cu_seqlens: &[usize]| {
+        let bounds: Vec<f64> = cu_seqlens.iter().map(|&b| b as f64).collect();
+        let mut inputs = vec![
+            CaseInput::normal([tokens, 3 * heads * head_dim]),
+            CaseInput::values(DType::U32, [bounds.len()], bounds),
+        ];
+        if backward {
+            let mixed = || CaseInput::normal([tokens, heads * head_dim]);
+            inputs.extend([mixed(), CaseInput::uniform([heads, tokens], 2.0, 5.0), mixed()]);
+        }
+        Case::new(name, Params::NONE.with_u32("num_heads", heads), inputs)
+    };
+    vec![
+        case("4 sequences of 16", 4, 64, 64, &[0, 16, 32, 48, 64]),
+        case("odd lengths, an empty one, tokens beyond", 3, 8, 139, &[0, 1, 1, 8, 75, 96, 130]),
+        case("first token outside", 2, 20, 33, &[5, 20]),
+        case("no sequence", 2, 4, 3, &[0]),
+        case("several tiles", 2, 64, 300, &[0, 300]),
+        case("wide heads", 1, 128, 90, &[0, 37, 90]),
+        case("12 sequences of 1024", 12, 64, 12_288, &std::array::from_fn::<_, 13, _>(|i| i * 1024)).large(),
+        case("4096 tokens", 16, 128, 4096, &[0, 4096]).tolerance(1e-4).large(),
+    ]
+}
