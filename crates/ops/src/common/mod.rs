@@ -21,6 +21,9 @@ pub fn cpu(
     Launch::Cpu(CpuKernel { name, parts, run, words, operands })
 }
 
+/// Groups in x that every Vulkan device takes; kernels that may need more go on in strides.
+pub const MOST_GROUPS: usize = 65_535;
+
 /// A GPU launch with no constants and no dynamic shared memory.
 pub fn gpu(
     source: KernelSource,

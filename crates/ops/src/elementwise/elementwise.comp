@@ -1,5 +1,5 @@
 #version 460
-// y[i] = EXPRESSION over a = a[i], b = b[i % period] and s. One element a thread.
+// y[i] = EXPRESSION over a = a[i], b = b[i % period] and s. In strides of all threads.
 #include "common/common.glsl"
 
 layout(push_constant) uniform Arguments {
@@ -14,12 +14,13 @@ layout(push_constant) uniform Arguments {
 } args;
 
 void main() {
-    uint i = gl_GlobalInvocationID.x;
-    if (i >= args.elements) return;
-    float a = args.a.at[i];
+    uint threads = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
+    for (uint i = gl_GlobalInvocationID.x; i < args.elements; i += threads) {
+        float a = args.a.at[i];
 #ifdef HAS_b
-    float b = args.b.at[args.period == args.elements ? i : i % args.period];
+        float b = args.b.at[args.period == args.elements ? i : i % args.period];
 #endif
-    float s = args.s;
-    args.y.at[i] = EXPRESSION;
+        float s = args.s;
+        args.y.at[i] = EXPRESSION;
+    }
 }

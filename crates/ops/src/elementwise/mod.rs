@@ -70,6 +70,7 @@ fn lower(
             common::gpu(KernelSource::Cuda(cuda), "elementwise", groups, GPU_CHUNK as u32, words, operands)
         }
         DeviceKind::Vulkan => {
+            let groups = groups.map(|n| n.min(common::MOST_GROUPS));
             common::gpu(KernelSource::Vulkan(shader), "main", groups, GPU_CHUNK as u32, words, operands)
         }
     };

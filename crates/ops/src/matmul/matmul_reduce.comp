@@ -1,5 +1,5 @@
 #version 460
-// d[i] = [c +] the partial sums of element i, in order. One element a thread.
+// d[i] = [c +] the partial sums of element i, in order. In strides of all threads.
 #include "common/common.glsl"
 
 layout(push_constant) uniform Arguments {
@@ -15,12 +15,13 @@ layout(push_constant) uniform Arguments {
 } args;
 
 void main() {
-    uint i = gl_GlobalInvocationID.x;
-    if (i >= args.elements) return;
-    float sum = 0.0;
-    for (uint s = 0; s < args.splits; s++) sum += args.partial.at[s * args.elements + i];
+    uint threads = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
+    for (uint i = gl_GlobalInvocationID.x; i < args.elements; i += threads) {
+        float sum = 0.0;
+        for (uint s = 0; s < args.splits; s++) sum += args.partial.at[s * args.elements + i];
 #ifdef HAS_C
-    sum += args.c.at[args.row == 1 ? i % args.n : i];
+        sum += args.c.at[args.row == 1 ? i % args.n : i];
 #endif
-    args.d.at[i] = sum;
+        args.d.at[i] = sum;
+    }
 }

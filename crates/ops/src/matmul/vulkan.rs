@@ -1,7 +1,7 @@
 //! Matrix products through Vulkan: tiles of three sizes, which change no bit, and sums cut in pieces, which do.
 
 use super::{Sizes, splits};
-use crate::common;
+use crate::common::{self, MOST_GROUPS};
 use graph::{Call, Kernel, KernelSource, Launch, Lowering, Operand, Shader, Spec};
 
 /// The tiled product for a tile's size, with and without c.
@@ -97,7 +97,7 @@ pub fn lower(call: &Call, s: &Sizes, variant: &str) -> Lowering {
     let elements = call.outputs[0].elements();
     let c = with_c.then_some(Operand::Input(2));
     let operands = [Operand::Scratch(0)].into_iter().chain(c).chain([Operand::Output(0)]).collect();
-    let (groups, words) = ([elements.div_ceil(256), 1, 1], vec![elements as u32, n, pieces, row]);
+    let (groups, words) = ([elements.div_ceil(256).min(MOST_GROUPS), 1, 1], vec![elements as u32, n, pieces, row]);
     let reduce = launch(REDUCE[usize::from(with_c)], Vec::new(), groups, words, operands);
     Lowering { scratch: vec![(splits * elements * 4) as u64], launches: vec![product, reduce] }
 }
