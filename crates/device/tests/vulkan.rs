@@ -217,7 +217,7 @@ fn limits_are_measured() {
     drop((device, guard));
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     let vulkan = Vulkan::open(None, &Options { validation, ..Options::default() }).expect("it was there just now");
-    let limits = vulkan.measure().expect("limits");
+    let limits = vulkan.measure_limits().expect("limits");
     println!("{}: {limits:?}", vulkan.spec().name);
     assert!((1e8..1e14).contains(&limits.bytes_per_second), "{limits:?}");
     assert!((1e8..1e16).contains(&limits.f32_flops), "{limits:?}");

@@ -220,6 +220,11 @@ impl Slabs {
         Ok(Slabs { slabs, slab_bytes, bytes, staging: staging.clone() })
     }
 
+    /// Whether they are this device's.
+    pub fn made_by(&self, core: &Core) -> bool {
+        std::ptr::eq(Rc::as_ptr(&self.staging.core), core)
+    }
+
     /// The device's address of a place; `None` if it straddles two slabs or ends outside.
     pub fn address(&self, place: &Place) -> Option<u64> {
         let slab = place.offset / self.slab_bytes;

@@ -9,6 +9,8 @@ mod pipeline;
 mod recording;
 mod replay;
 mod shaders;
+#[cfg(test)]
+mod tests;
 
 use crate::{Buffer, Counters, Error, Machine, Options, Replay};
 use graph::{Limits, Plan, Spec};
@@ -36,14 +38,6 @@ impl Vulkan {
     /// When there is none.
     pub fn open_gpu(options: &Options) -> Result<Self, Error> {
         Self::open_any(None, false, options)
-    }
-
-    /// Measures what it does at best.
-    ///
-    /// # Errors
-    /// When a driver call fails or there is too little memory.
-    pub fn measure(&self) -> Result<Limits, Error> {
-        measure::limits(&self.core)
     }
 
     fn open_any(index: Option<usize>, software: bool, options: &Options) -> Result<Self, Error> {
@@ -74,6 +68,6 @@ impl Machine for Vulkan {
     }
 
     fn measure_limits(&self) -> Result<Limits, Error> {
-        self.measure()
+        measure::limits(&self.core)
     }
 }

@@ -68,9 +68,11 @@ impl<'a> Places<'a> {
                 BufferKind::Outputs => Some(outputs),
                 BufferKind::Arena | BufferKind::Region => match lent.iter().find(|(name, _)| *name == needed.name) {
                     None => None,
-                    Some((_, buffer)) => Some(buffer.as_any().downcast_ref::<Slabs>().ok_or_else(|| {
-                        core.mismatch(format!("buffer `{}` was made by another device", needed.name))
-                    })?),
+                    Some((_, buffer)) => {
+                        let own = buffer.as_any().downcast_ref::<Slabs>().filter(|slabs| slabs.made_by(core));
+                        let other = || core.mismatch(format!("buffer `{}` was made by another device", needed.name));
+                        Some(own.ok_or_else(other)?)
+                    }
                 },
             });
         }
