@@ -30,10 +30,8 @@ pub fn prune(graph: Graph) -> Graph {
 
 fn rebuild(graph: Graph, needed: &[bool]) -> Graph {
     let mut new_id = vec![usize::MAX; graph.values.len()];
-    let mut next = 0;
-    for id in (0..graph.values.len()).filter(|&id| needed[id]) {
+    for (next, id) in (0..graph.values.len()).filter(|&id| needed[id]).enumerate() {
         new_id[id] = next;
-        next += 1;
     }
     let renumber = |ids: &[ValueId]| ids.iter().map(|&id| new_id[id]).collect::<Vec<_>>();
     let mut values: Vec<Value> = graph.values.iter().zip(needed).filter(|(_, n)| **n).map(|(v, _)| v.clone()).collect();

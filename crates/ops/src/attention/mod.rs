@@ -237,7 +237,7 @@ fn by_tiles(
         let parts = s.tokens.div_ceil(CPU_ROWS) * s.heads;
         return Ok(common::cpu(name, select(&spec.architecture), parts, s.words(), operands));
     }
-    if s.head_dim % 4 != 0 || s.head_dim > 128 {
+    if !s.head_dim.is_multiple_of(4) || s.head_dim > 128 {
         return Err(Unsupported(format!("head_dim {} on {}; multiples of 4 up to 128 are", s.head_dim, spec.kind)));
     }
     let (source, entry) = match spec.kind {

@@ -13,7 +13,6 @@ pub fn input<'a, T: Pod>(args: &CpuArgs<'a>, i: usize) -> &'a [T] {
 }
 
 /// Elements `range` of operand `i`, which only this part of the launch touches.
-#[expect(clippy::mut_from_ref, reason = "parts are disjoint by the card's contract")]
 pub fn output<'a, T: Pod>(args: &CpuArgs<'a>, i: usize, range: Range<usize>) -> &'a mut [T] {
     let (pointer, bytes) = args.operands[i];
     assert!(range.start <= range.end && range.end * size_of::<T>() <= bytes);
@@ -24,12 +23,6 @@ pub fn output<'a, T: Pod>(args: &CpuArgs<'a>, i: usize, range: Range<usize>) -> 
 /// The address of operand `i`, for kernels whose output may lie in an input's memory.
 pub fn pointer<T: Pod>(args: &CpuArgs, i: usize) -> *mut T {
     args.operands[i].0.cast()
-}
-
-/// Copies elements from `start` on to `to`; both may be the same memory.
-pub fn copy_row(from: *const f32, start: usize, to: &mut [f32]) {
-    // SAFETY: the card cuts parts so that the row is in bounds; `copy` allows that it is `to` itself.
-    unsafe { std::ptr::copy(from.add(start), to.as_mut_ptr(), to.len()) };
 }
 
 /// The number of elements of operand `i`.

@@ -3,13 +3,13 @@
 /// e^x in f32, within 2 units in the last place; vectorises. Cody-Waite reduction and a degree-6 polynomial.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    let x = x.clamp(-87.336_54, 88.722_83);
+    let x = x.clamp(-87.336_55, 88.722_83);
     // Adding 1.5 * 2^23 rounds to a whole number in the low bits; a cast, which saturates, would not vectorise.
     let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
     let n = shifted - 12_582_912.0;
     let r = (x - n * 0.693_359_4) - n * -2.121_944_4e-4;
     let p = 1.388_888_9e-3;
-    let p = p * r + 8.333_333_8e-3;
+    let p = p * r + 8.333_334e-3;
     let p = p * r + 4.166_666_8e-2;
     let p = p * r + 1.666_666_7e-1;
     let p = p * r + 0.5;
@@ -29,14 +29,14 @@ pub fn erf(x: f32) -> f32 {
     let p = 2.001_269_1e-6;
     let p = p * u + 2.828_363_6e-4;
     let p = p * u + 3.803_928_2e-3;
-    let p = p * u + 5.285_414_1e-2;
+    let p = p * u + 5.285_414e-2;
     let p = p * u + 1.916_859_5e-1;
-    let p = p * u + 1.128_379_2;
-    let q = 3.748_105_2e-5;
+    let p = p * u + std::f32::consts::FRAC_2_SQRT_PI;
+    let q = 3.748_105e-5;
     let q = q * u + 1.166_482_1e-3;
     let q = q * u + 1.504_717_3e-2;
     let q = q * u + 1.145_801_4e-1;
-    let q = q * u + 5.032_101_4e-1;
+    let q = q * u + 5.032_101e-1;
     let q = q * u + 1.0;
     x * p / q
 }
