@@ -165,6 +165,25 @@ fn replays_are_in_order_and_allocate_nothing() {
 }
 
 #[test]
+fn recordings_share_regions_in_order() {
+    let Some((device, _, _guard)) = open() else { return };
+    let mut lent: Vec<(String, Buffer)> = Vec::new();
+    device.allocate_for(&plan(&device), &mut lent).expect("memory");
+    let borrowed: Vec<(&str, &Buffer)> = lent.iter().map(|(n, b)| (n.as_str(), b)).collect();
+    let mut both = [0, 1].map(|_| device.record(plan(&device), &borrowed).expect("a recording"));
+    let mut history = vec![0; 16];
+    for step in 1..50 {
+        let recording = &mut both[step as usize % 2];
+        recording.write(0, &input(step)).expect("written");
+        recording.replay().expect("submitted");
+    }
+    // The region's owner reads it after all replays so far.
+    lent.iter().find(|(n, _)| n == "history").expect("lent").1.read(0, &mut history).expect("read");
+    assert_eq!(words(&history), [49_000, 48_000, 47_000, 46_000]);
+    assert_eq!(device.counters().validation_messages, 0);
+}
+
+#[test]
 fn memory_is_zero_and_takes_bytes_anywhere() {
     let Some((device, _, _guard)) = open() else { return };
     let bytes = (20 << 20) + 12;

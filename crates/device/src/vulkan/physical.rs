@@ -208,9 +208,9 @@ fn spec(name: String, asked: &Asked, memory: &vk::PhysicalDeviceMemoryProperties
     let buffer = if asked.maintenance4.max_buffer_size == 0 { u64::MAX } else { asked.maintenance4.max_buffer_size };
     let largest = asked.maintenance3.max_memory_allocation_size.min(buffer).min(memory_bytes);
     let software = asked.properties.device_type == vk::PhysicalDeviceType::CPU;
-    let mut features = vec!["timestamps".to_owned()];
+    let mut features = Vec::new();
     if asked.features.shader_int64 == vk::TRUE {
-        features.push("int64".into());
+        features.push("int64".to_owned());
     }
     if software {
         features.push("software".into());
