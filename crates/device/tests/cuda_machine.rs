@@ -274,12 +274,14 @@ fn products(device: &Device) {
                     workspace: (Operand::Scratch(0), 4 << 20),
                 };
                 let error = product(device, &gemm);
-                assert!(error < 2e-5, "error {error:.2e} of {gemm:?}");
-                worst = worst.max(error);
+                // The rounding of a sum grows with the root of its terms.
+                let share = error / (2e-6 * (8.0 + (k as f64).sqrt()));
+                assert!(share < 1.0, "error {error:.2e} of {gemm:?}");
+                worst = worst.max(share);
             }
         }
     }
-    println!("60 products by cuBLASLt: worst error {worst:.2e}, the same bits in 10 runs each");
+    println!("60 products by cuBLASLt: worst error {worst:.2} of what is allowed, the same bits in 10 runs each");
 }
 
 #[test]
