@@ -4,13 +4,16 @@
 pub mod spirv;
 pub mod adam;
 pub mod attention;
+pub mod bias_gelu;
 pub mod common;
 pub mod cross_entropy;
 pub mod elementwise;
+pub mod embed;
 pub mod fill;
 pub mod grad_norm;
 pub mod layer_norm;
 pub mod matmul;
+pub mod philox;
 pub mod reduce;
 pub mod residual_layer_norm;
 
@@ -30,12 +33,18 @@ pub static OPS: &[&OpDef] = &[
     &elementwise::SCALE,
     &elementwise::GELU,
     &elementwise::GELU_BACKWARD,
+    &embed::EMBED,
+    &embed::EMBED_BACKWARD,
     &fill::FILL,
     &grad_norm::GRAD_NORM,
     &matmul::MATMUL,
     &matmul::MATMUL_ADD,
+    // After `matmul_add`, which takes a product's bias at no cost.
+    &bias_gelu::BIAS_GELU,
     &layer_norm::LAYER_NORM,
     &layer_norm::LAYER_NORM_BACKWARD,
+    &philox::UNIFORM,
+    &reduce::SUM_ALL,
     &reduce::SUM_ROWS,
     &residual_layer_norm::RESIDUAL_LAYER_NORM,
     &residual_layer_norm::LAYER_NORM_BACKWARD_RESIDUAL,

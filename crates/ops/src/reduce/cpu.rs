@@ -1,13 +1,18 @@
-//! Row sums on the CPU: a part adds the rows of one block, for one strip of columns.
+//! Sums on the CPU: a part adds the rows of one block, for one strip of columns, or one chunk of all elements.
 
 use super::COLUMNS;
-use crate::common::cpu::{input, output};
+use crate::common::cpu::{chunk, input, output, sum};
 use graph::CpuArgs;
 
 crate::by_architecture!(
-    /// The kernel for an architecture.
+    /// The kernel of row sums for an architecture.
     select,
     body
+);
+crate::by_architecture!(
+    /// The kernel of the sum of all elements for an architecture.
+    select_all,
+    all
 );
 
 #[inline(always)]
@@ -25,4 +30,11 @@ fn body(args: &CpuArgs, part: usize) {
             *y += x;
         }
     }
+}
+
+#[inline(always)]
+fn all(args: &CpuArgs, part: usize) {
+    let [elements, size] = *args.words else { unreachable!("the card gives two words") };
+    let range = chunk(elements as usize, size as usize, part);
+    output::<f32>(args, 1, part..part + 1)[0] = sum(&input::<f32>(args, 0)[range], |x| x);
 }

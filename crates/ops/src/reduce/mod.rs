@@ -1,8 +1,11 @@
 //! `sum_rows`: y[j] = sum over i of x[i, j]; rows are summed in blocks of fixed size, then the blocks.
 
 mod cpu;
+mod sum_all;
 
-use crate::common;
+pub use sum_all::{SUM_ALL, sum_all};
+
+use crate::{common, elementwise, fill};
 use graph::op::expect;
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning, OpDef, Operand,
@@ -22,11 +25,8 @@ pub static SUM_ROWS: OpDef = OpDef {
     infer,
     cost: |call| Cost { flops: call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
-    gradient: Some(|c| {
-        // x's gradient is y's in every row: add it to zeros of x's shape.
-        let zeros = crate::elementwise::scale(&c.inputs[0], 0.0);
-        vec![c.grads[0].as_ref().map(|g| crate::elementwise::add(&zeros, g))]
-    }),
+    // x's gradient is y's in every row.
+    gradient: Some(|c| vec![c.grads[0].as_ref().map(|dy| elementwise::mul(&fill::ones(&c.inputs[0]), dy))]),
     lower,
     shaders: &[&SHADER],
     cases,
@@ -43,6 +43,9 @@ pub fn sum_rows(x: &Tensor) -> Tensor {
 #[track_caller]
 pub fn sum_to(x: &Tensor, shape: &Shape) -> Tensor {
     let columns = shape.elements();
+    if columns == 1 {
+        return sum_all(x).reshape(shape.clone());
+    }
     sum_rows(&x.reshape([x.shape().elements() / columns, columns])).reshape(shape.clone())
 }
 

@@ -1,0 +1,78 @@
+//! `bias_gelu`: h = x + bias, y = gelu(h), in one launch.
+
+mod cpu;
+
+use crate::{common, elementwise};
+use graph::op::expect;
+use graph::{
+    Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Fusion, KernelSource, Lowering, Meaning, OpDef, Params,
+    Shader, Spec, TensorType, Unsupported,
+};
+use tensor::DType;
+
+/// Elements that one CPU part computes.
+const CPU_CHUNK: usize = 8192;
+/// Elements that one GPU group computes, one a thread.
+const GPU_CHUNK: usize = 256;
+
+/// `bias_gelu`: of x [..., n] and bias [n]: h and y of x's shape.
+pub static BIAS_GELU: OpDef = OpDef {
+    name: "bias_gelu",
+    formula: "h = x + bias, y = gelu(h)",
+    infer,
+    sharing: &[(0, 0)],
+    cost: |call| Cost::streaming(call, 21.0),
+    meaning: Meaning::Unfused(Fusion {
+        unfused: |inputs, _| {
+            let h = elementwise::add(&inputs[0], &inputs[1]);
+            let y = elementwise::gelu(&h);
+            vec![h, y]
+        },
+        params: |_| Params::NONE,
+    }),
+    lower,
+    shaders: &[&SHADER],
+    cases,
+    ..OpDef::BASE
+};
+
+fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
+    expect::inputs(types, 2)?;
+    let [x, bias] = types else { unreachable!("there are two inputs") };
+    expect::dtype("x", x, DType::F32)?;
+    expect::dtype("bias", bias, DType::F32)?;
+    expect::shape("bias", bias, &x.shape[x.shape.len().saturating_sub(1)..])?;
+    Ok(vec![x.clone(), x.clone()])
+}
+
+static CUDA: CudaSource = CudaSource {
+    name: "bias_gelu.cu",
+    text: concat!(include_str!("../common/common.cuh"), include_str!("bias_gelu.cu")),
+};
+static SHADER: Shader =
+    Shader { name: "bias_gelu", source: "bias_gelu/bias_gelu.comp", defines: &[], spirv: spirv!("bias_gelu") };
+
+/// Kernel words: elements, columns.
+fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+    let (elements, columns) = (call.inputs[0].elements(), call.inputs[1].elements());
+    let words = vec![elements as u32, columns as u32];
+    let operands = common::operands(2, 2);
+    let (source, entry) = match spec.kind {
+        DeviceKind::Cpu => {
+            let (run, parts) = (cpu::select(&spec.architecture), elements.div_ceil(CPU_CHUNK));
+            return Ok(Lowering::one(common::cpu("bias_gelu", run, parts, words, operands)));
+        }
+        DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "bias_gelu"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
+    };
+    let groups = [elements.div_ceil(GPU_CHUNK), 1, 1];
+    Ok(Lowering::one(common::gpu(source, entry, groups, GPU_CHUNK as u32, words, operands)))
+}
+
+fn cases() -> Vec<Case> {
+    let case = |shape: &[usize]| {
+        let bias = CaseInput::normal([shape[shape.len() - 1]]);
+        Case::new(tensor::Shape::from(shape).to_string(), Params::NONE, vec![CaseInput::normal(shape), bias])
+    };
+    vec![case(&[7, 33]), case(&[1]), case(&[3, 5, 1001]), case(&[64, 1024]).large(), case(&[4096, 4096]).large()]
+}
