@@ -2,7 +2,7 @@
 
 use crate::{Buffer, Device, Error};
 use graph::trace::PARAMETERS;
-use graph::{Call, Case, Fill, Graph, OpDef, Plan, PlanError, Tuning, interpret, plan};
+use graph::{Call, Case, Fill, Graph, OpDef, Plan, PlanError, TensorType, Tuning, interpret, plan};
 use tensor::DType;
 use tensor::rng::Philox;
 
@@ -76,7 +76,7 @@ pub fn case_graph(op: &'static OpDef, case: &Case) -> Result<Graph, graph::Trace
     })
 }
 
-/// Runs a case on a device with the lowering that `tuning` chooses, under `seed`.
+/// Runs a case on a device with the lowering that `tuning` chooses, under `seed`, and compares with the reference.
 ///
 /// # Errors
 /// When the device can't run it; wrong results are no error but an `Outcome`.
@@ -87,26 +87,48 @@ pub fn run(
     tuning: &Tuning,
     seed: u64,
 ) -> Result<Outcome, CheckError> {
-    let graph = case_graph(op, case)?;
-    let plan = plan::plan(&graph, device.spec(), tuning)?;
-    let given = inputs(case, seed);
-    let bits = run_plan(device, plan, case, &given)?;
+    let bits = outputs(device, op, case, tuning, seed)?;
     let types: Vec<_> = case.inputs.iter().map(|i| i.ty.clone()).collect();
-    let outputs = graph.types(&graph.nodes[0].outputs);
-    let call = Call { params: &case.params, inputs: &types, outputs: &outputs };
+    let out_types = (op.infer)(&case.params, &types).expect("the case was traced");
+    let call = Call { params: &case.params, inputs: &types, outputs: &out_types };
+    let given = inputs(case, seed);
     let slices: Vec<&[f64]> = given.iter().map(Vec::as_slice).collect();
-    let wanted = interpret::reference(op, &call, &slices);
+    Ok(compare(&out_types, bits, &interpret::reference(op, &call, &slices)))
+}
+
+/// The bits of a case's outputs on a device, nothing compared.
+///
+/// # Errors
+/// When the device can't run it.
+pub fn outputs(
+    device: &Device,
+    op: &'static OpDef,
+    case: &Case,
+    tuning: &Tuning,
+    seed: u64,
+) -> Result<Vec<Vec<u32>>, CheckError> {
+    let plan = plan::plan(&case_graph(op, case)?, device.spec(), tuning)?;
+    Ok(run_plan(device, plan, case, &inputs(case, seed))?)
+}
+
+/// How far outputs of these types are from what is wanted.
+pub fn compare(types: &[TensorType], bits: Vec<Vec<u32>>, wanted: &[Vec<f64>]) -> Outcome {
     let mut outcome = Outcome { error: 0.0, worst: (0, 0, 0.0, 0.0), bits };
     for (o, (want, bits)) in wanted.iter().zip(&outcome.bits).enumerate() {
         for (e, (&want, &word)) in want.iter().zip(bits).enumerate() {
-            let got = if outputs[o].dtype == DType::F32 { f64::from(f32::from_bits(word)) } else { f64::from(word) };
+            let got = number(types[o].dtype, word);
             let error = distance(got, want);
             if error > outcome.error {
                 (outcome.error, outcome.worst) = (error, (o, e, got, want));
             }
         }
     }
-    Ok(outcome)
+    outcome
+}
+
+/// A 32-bit element as a number.
+pub fn number(dtype: DType, word: u32) -> f64 {
+    if dtype == DType::F32 { f64::from(f32::from_bits(word)) } else { f64::from(word) }
 }
 
 fn distance(got: f64, want: f64) -> f64 {

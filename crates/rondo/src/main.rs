@@ -23,12 +23,20 @@ struct Cli {
 enum Verb {
     Train(cmd::train::Args),
     Plan(cmd::plan::Args),
+    Ops(cmd::ops::Args),
+    Check(cmd::check::Args),
+    Bench(cmd::bench::Args),
+    Doctor(cmd::doctor::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Train(args) => cmd::train::run(args),
         Verb::Plan(args) => cmd::plan::run(args),
+        Verb::Ops(args) => cmd::ops::run(args),
+        Verb::Check(args) => cmd::check::run(args),
+        Verb::Bench(args) => cmd::bench::run(args),
+        Verb::Doctor(args) => cmd::doctor::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

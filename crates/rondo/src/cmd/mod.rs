@@ -1,5 +1,9 @@
 //! The verbs, one file each, and what they share: outcomes with exit codes, the device flags, printing.
 
+pub mod bench;
+pub mod check;
+pub mod doctor;
+pub mod ops;
 pub mod plan;
 pub mod train;
 
@@ -109,4 +113,9 @@ pub fn describe(device: &Device) -> String {
 pub fn product(text: impl Display) {
     // Nothing is left to tell a reader who has gone, and stderr has had the messages.
     let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Plain data as JSON, indented.
+pub fn json(data: &impl serde::Serialize) -> String {
+    serde_json::to_string_pretty(data).expect("it is plain data")
 }

@@ -1,0 +1,3 @@
+//! Benchmarks: ops against this machine's limits, training against peers.
+
+pub mod ops;
