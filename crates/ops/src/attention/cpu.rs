@@ -223,7 +223,7 @@ fn soften(scores: &mut [f32], seen: usize, scale: f32, max: &mut f32, sum: &mut 
     scores[seen..].fill(-f32::MAX);
     let greatest = fold(scores, |a, b| if a > b { a } else { b });
     let higher = if seen > 0 && greatest * scale > *max { greatest * scale } else { *max };
-    let factor = exp(*max - higher);
+    let factor = if higher > *max { exp(*max - higher) } else { 1.0 };
     scores.iter_mut().for_each(|x| *x = exp(*x * scale - higher));
     scores[seen..].fill(0.0);
     *sum = *sum * factor + fold(scores, |a, b| a + b);

@@ -250,18 +250,20 @@ fn by_tiles(
     Ok(Launch::Kernel(Kernel { constants: vec![("HEAD_DIM", s.head_dim as u32)], ..kernel }))
 }
 
+fn case(backward: bool, name: &str, heads: usize, head_dim: usize, tokens: usize, cu_seqlens: &[usize]) -> Case {
+    let bounds: Vec<f64> = cu_seqlens.iter().map(|&b| b as f64).collect();
+    let mut inputs =
+        vec![CaseInput::normal([tokens, 3 * heads * head_dim]), CaseInput::values(DType::U32, [bounds.len()], bounds)];
+    if backward {
+        let mixed = || CaseInput::normal([tokens, heads * head_dim]);
+        inputs.extend([mixed(), CaseInput::uniform([heads, tokens], 2.0, 5.0), mixed()]);
+    }
+    Case::new(name, Params::NONE.with_u32("num_heads", heads), inputs)
+}
+
 fn cases(backward: bool) -> Vec<Case> {
     let case = |name: &str, heads: usize, head_dim: usize, tokens: usize, cu_seqlens: &[usize]| {
-        let bounds: Vec<f64> = cu_seqlens.iter().map(|&b| b as f64).collect();
-        let mut inputs = vec![
-            CaseInput::normal([tokens, 3 * heads * head_dim]),
-            CaseInput::values(DType::U32, [bounds.len()], bounds),
-        ];
-        if backward {
-            let mixed = || CaseInput::normal([tokens, heads * head_dim]);
-            inputs.extend([mixed(), CaseInput::uniform([heads, tokens], 2.0, 5.0), mixed()]);
-        }
-        Case::new(name, Params::NONE.with_u32("num_heads", heads), inputs)
+        case(backward, name, heads, head_dim, tokens, cu_seqlens)
     };
     vec![
         case("4 sequences of 16", 4, 64, 64, &[0, 16, 32, 48, 64]),
@@ -273,4 +275,40 @@ fn cases(backward: bool) -> Vec<Case> {
         case("12 sequences of 1024", 12, 64, 12_288, &std::array::from_fn::<_, 13, _>(|i| i * 1024)).large(),
         case("4096 tokens", 16, 128, 4096, &[0, 4096]).tolerance(1e-4).large(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use device::{Choice, Device, Options, check};
+
+    /// Head sizes that GPUs refuse.
+    #[test]
+    fn cpus_take_any_head_size() {
+        for architecture in ["portable", "avx2", "avx512"] {
+            let options = Options { threads: Some(1), architecture: Some(architecture.into()), ..Options::default() };
+            let Ok(device) = Device::open(Choice::Cpu, &options) else { continue };
+            for (backward, op) in [(false, &ATTENTION), (true, &ATTENTION_BACKWARD)] {
+                for (head_dim, tokens) in [(1, 5), (5, 100), (37, 40), (160, 67)] {
+                    let case = case(backward, "", 2, head_dim, tokens, &[0, 3, tokens]);
+                    let outcome = check::run(&device, op, &case, &Default::default(), 1).expect("the case runs");
+                    assert!(outcome.error < 1e-5, "{op:?} {architecture} {head_dim}: {outcome:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gpus_refuse_other_head_sizes() {
+        let params = Params::NONE.with_u32("num_heads", 2);
+        let inputs = [TensorType::f32([8, 3 * 2 * 6]), TensorType::new(DType::U32, [2])];
+        let outputs = infer(&params, &inputs).expect("the shapes are right");
+        let spec = Spec { kind: DeviceKind::Vulkan, ..cpu_spec() };
+        let refused = lower(&Call { params: &params, inputs: &inputs, outputs: &outputs }, &spec, "default");
+        assert!(refused.is_err_and(|why| why.0.contains("head_dim 6")));
+    }
+
+    fn cpu_spec() -> Spec {
+        Device::open(Choice::Cpu, &Options::default()).expect("there is a processor").spec().clone()
+    }
 }

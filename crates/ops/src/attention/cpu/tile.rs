@@ -39,7 +39,7 @@ impl Rows {
     /// Without the first rows and columns.
     #[inline(always)]
     pub fn skip(self, rows: usize, columns: usize) -> Rows {
-        Rows { at: self.at.wrapping_add(rows * self.stride + columns), ..self }
+        Rows { at: self.at.wrapping_add(rows.wrapping_mul(self.stride).wrapping_add(columns)), ..self }
     }
 
     /// Sets `rows` x `columns` elements.
@@ -120,11 +120,50 @@ pub fn fold(row: &[f32], with: impl Fn(f32, f32) -> f32) -> f32 {
 /// Both are matrices of these sizes, and `to` is nobody else's.
 #[inline(always)]
 pub unsafe fn transpose(rows: usize, columns: usize, from: Rows, to: Rows) {
-    for r in 0..padded(rows) {
-        for c in 0..columns {
+    let (whole_rows, whole_columns) = (rows - rows % 4, columns - columns % 4);
+    for r in (0..whole_rows).step_by(4) {
+        for c in (0..whole_columns).step_by(4) {
             // SAFETY: as the caller promises.
-            unsafe { *to.at.add(c * to.stride + r) = if r < rows { *from.at.add(r * from.stride + c) } else { 0.0 } };
+            unsafe { transpose_4x4(from.skip(r, c), to.skip(c, r)) };
         }
+    }
+    for r in 0..rows {
+        for c in if r < whole_rows { whole_columns } else { 0 }..columns {
+            // SAFETY: as the caller promises.
+            unsafe { *to.skip(c, r).at = *from.skip(r, c).at };
+        }
+    }
+    for c in 0..columns {
+        // SAFETY: as the caller promises.
+        unsafe { to.skip(c, rows).fill(1, padded(rows) - rows, 0.0) };
+    }
+}
+
+/// By hand: left alone, the compiler scatters.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn transpose_4x4(from: Rows, to: Rows) {
+    use std::arch::x86_64::{
+        _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
+    };
+    // SAFETY: 4 x 4 elements of both are in bounds; every x86-64 has these instructions.
+    unsafe {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|r| _mm_loadu_ps(from.skip(r, 0).at));
+        let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+        _mm_storeu_ps(to.at, _mm_movelh_ps(ab, cd));
+        _mm_storeu_ps(to.skip(1, 0).at, _mm_movehl_ps(cd, ab));
+        let (ab, cd) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+        _mm_storeu_ps(to.skip(2, 0).at, _mm_movelh_ps(ab, cd));
+        _mm_storeu_ps(to.skip(3, 0).at, _mm_movehl_ps(cd, ab));
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+unsafe fn transpose_4x4(from: Rows, to: Rows) {
+    for (r, c) in (0..4).flat_map(|r| (0..4).map(move |c| (r, c))) {
+        // SAFETY: 4 x 4 elements of both are in bounds.
+        unsafe { *to.skip(c, r).at = *from.skip(r, c).at };
     }
 }
 
@@ -179,6 +218,7 @@ pub unsafe fn product<const FMA: bool>(rows: usize, columns: usize, k: usize, a:
 #[inline(always)]
 unsafe fn block<const FMA: bool, const R: usize>(width: usize, k: usize, a: Rows, b: Rows, c: Rows, add: bool) {
     let mut sums = [[0.0f32; LANES]; R];
+    let b_stride = b.stride;
     // SAFETY: as `product`'s caller promises.
     unsafe {
         if add {
@@ -186,10 +226,13 @@ unsafe fn block<const FMA: bool, const R: usize>(width: usize, k: usize, a: Rows
                 sums[r] = load(c.skip(r, 0).at, width);
             }
         }
+        let a: [*const f32; R] = std::array::from_fn(|r| a.skip(r, 0).at.cast_const());
+        let mut from = b.at;
         for i in 0..k {
-            let b = b.at.add(i * b.stride).cast::<[f32; LANES]>().read_unaligned();
+            let b = from.cast::<[f32; LANES]>().read_unaligned();
+            from = from.wrapping_add(b_stride);
             for r in 0..R {
-                let a = *a.at.add(r * a.stride + i);
+                let a = *a[r].add(i);
                 for j in 0..LANES {
                     sums[r][j] = if FMA { a.mul_add(b[j], sums[r][j]) } else { a * b[j] + sums[r][j] };
                 }
