@@ -1,6 +1,8 @@
 //! From a configuration to a traced step, and the weights that it starts from. Knows ops and graphs, and no device.
 
 pub mod config;
+pub mod transformer;
 pub mod weights;
 
 pub use config::{Config, Mixer};
+pub use transformer::transformer;
