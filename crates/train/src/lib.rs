@@ -1,11 +1,19 @@
 //! Training: batches, optimizer, checkpoints and run folders. One training step is one graph.
 
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod folder;
 pub mod keys;
+pub mod metrics;
+pub mod run;
+pub mod step;
+pub mod summary;
+pub mod trainer;
 
 pub use config::{Config, ConfigError, Overrides};
+pub use run::{Ending, Observer, Run};
+pub use trainer::Trainer;
 
 use std::path::{Path, PathBuf};
 

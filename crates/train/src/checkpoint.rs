@@ -1,0 +1,263 @@
+//! Checkpoints: `step-N/{model,optimizer}.safetensors` and `manifest.json`, written whole or not at all.
+#![forbid(unsafe_code)]
+
+use crate::Error;
+use crate::trainer::{State, entry_bytes};
+use graph::Tuning;
+use graph::trace::Entry;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tensor::DType;
+use tensor::file::safetensors::Stored;
+use tensor::file::{atomic, safetensors};
+use tensor::hash::sha256;
+
+/// The layout of checkpoints that this build writes and reads.
+const FORMAT: u32 = 1;
+const MODEL: &str = "model.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+const MANIFEST: &str = "manifest.json";
+
+/// A file of a checkpoint, as it must be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileRecord {
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 of its contents.
+    pub sha256: String,
+}
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The layout's version.
+    pub format: u32,
+    /// The version of Rondo that wrote it.
+    pub version: String,
+    /// Steps done.
+    pub step: usize,
+    /// Steps that changed the parameters.
+    pub applied: u32,
+    /// Steps whose gradient wasn't finite.
+    pub skipped: usize,
+    /// Seed of all random numbers; their counters are the steps.
+    pub seed: u64,
+    /// Passes over the data that are done.
+    pub epoch: usize,
+    /// Batches of the next pass that are done.
+    pub batch: usize,
+    /// Seconds of training so far.
+    pub elapsed_sec: f64,
+    /// SHA-256 of all of the configuration that a continued run must share.
+    pub config_sha256: String,
+    /// SHA-256 of the training data.
+    pub data_sha256: String,
+    /// The device that it was trained on.
+    pub device: String,
+    /// Chosen lowerings, used by the run that continues.
+    pub tuning: Tuning,
+    /// The other files.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+/// A checkpoint in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Parameters and moments.
+    pub state: State,
+    /// The loss of every step so far.
+    pub losses: Vec<f32>,
+}
+
+impl Manifest {
+    /// A manifest of this build's layout; files are added when it is saved.
+    pub fn new(step: usize) -> Self {
+        Manifest {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            step,
+            applied: 0,
+            skipped: 0,
+            seed: 0,
+            epoch: 0,
+            batch: 0,
+            elapsed_sec: 0.0,
+            config_sha256: String::new(),
+            data_sha256: String::new(),
+            device: String::new(),
+            tuning: Tuning::default(),
+            files: BTreeMap::new(),
+        }
+    }
+}
+
+/// Saves a checkpoint under `folder`, and answers where. What was there under its name is replaced.
+///
+/// # Errors
+/// When anything can't be written or made durable; what was there before is then untouched.
+pub fn save(folder: &Path, entries: &[Entry], saved: &Saved) -> Result<PathBuf, Error> {
+    let name = format!("step-{}", saved.manifest.step);
+    let temporary = folder.join(format!("{name}.tmp-{}", std::process::id()));
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let result = write_files(&temporary, entries, saved).and_then(|()| replace(&temporary, &folder.join(&name)));
+    if result.is_err() {
+        // The error that made the save fail is the one to report.
+        let _ = fs::remove_dir_all(&temporary);
+    }
+    result.map(|()| folder.join(name))
+}
+
+fn write_files(folder: &Path, entries: &[Entry], saved: &Saved) -> Result<(), Error> {
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let shared = BTreeMap::from([("step".to_string(), saved.manifest.step.to_string())]);
+    let part = |e: &'_ Entry, region: &'_ [u8]| entry_bytes(e, region).to_vec();
+    let model = entries.iter().map(|e| (e.name.clone(), &e.ty.shape[..], part(e, &saved.state.parameters)));
+    write_tensors(&folder.join(MODEL), model.collect(), shared.clone())?;
+
+    let moments = [("first_moment", &saved.state.first_moment), ("second_moment", &saved.state.second_moment)];
+    let mut optimizer = Vec::new();
+    for (name, region) in moments {
+        let all = entries.iter().map(|e| (format!("{name}.{}", e.name), &e.ty.shape[..], part(e, region)));
+        optimizer.extend(all);
+    }
+    let steps = [saved.losses.len()];
+    optimizer.push(("losses".into(), &steps[..], bytemuck::cast_slice(&saved.losses).to_vec()));
+    write_tensors(&folder.join(OPTIMIZER), optimizer, shared)?;
+
+    let mut manifest = saved.manifest.clone();
+    for name in [MODEL, OPTIMIZER] {
+        let path = folder.join(name);
+        let bytes = fs::read(&path).map_err(Error::io(&path))?;
+        manifest.files.insert(name.into(), FileRecord { bytes: bytes.len() as u64, sha256: sha256(&bytes) });
+    }
+    let text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
+    let path = folder.join(MANIFEST);
+    atomic::write(&path, text.as_bytes()).map_err(Error::io(&path))
+}
+
+fn write_tensors(
+    path: &Path,
+    tensors: Vec<(String, &[usize], Vec<u8>)>,
+    metadata: BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), DType::F32, *shape, bytes.as_slice()));
+    Ok(safetensors::write(path, views, metadata)?)
+}
+
+fn replace(from: &Path, to: &Path) -> Result<(), Error> {
+    let old = to.with_extension(format!("old-{}", std::process::id()));
+    let there = to.exists();
+    if there {
+        fs::rename(to, &old).map_err(Error::io(to))?;
+    }
+    atomic::rename_folder(from, to).map_err(Error::io(to))?;
+    if there {
+        fs::remove_dir_all(&old).map_err(Error::io(&old))?;
+    }
+    Ok(())
+}
+
+/// Removes what interrupted saves have left. Only the process that holds the run's lock may.
+pub fn clean(folder: &Path) {
+    let Ok(names) = fs::read_dir(folder) else { return };
+    for entry in names.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("step-") && (name.contains(".tmp-") || name.contains(".old-")) {
+            // A remnant that stays does no harm.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// The steps that have a checkpoint under `folder`, the latest first.
+pub fn list(folder: &Path) -> Vec<(usize, PathBuf)> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let step = |path: &Path| path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok();
+    let mut found: Vec<(usize, PathBuf)> = names.map(|e| e.path()).filter_map(|p| Some((step(&p)?, p))).collect();
+    found.sort_by(|a, b| b.cmp(a));
+    found
+}
+
+/// The latest checkpoint that is whole; `warn` is told of each later one that isn't.
+pub fn latest(folder: &Path, entries: &[Entry], region: usize, mut warn: impl FnMut(&str)) -> Option<(PathBuf, Saved)> {
+    for (step, path) in list(folder) {
+        match load(&path, entries, region) {
+            Ok(saved) if saved.manifest.step == step => return Some((path, saved)),
+            Ok(saved) => warn(&format!("{}: it holds step {}; skipped", path.display(), saved.manifest.step)),
+            Err(e) => warn(&format!("{e}; this checkpoint is skipped")),
+        }
+    }
+    None
+}
+
+/// Reads a checkpoint and checks every byte of it. `region` is the size of the parameters' region.
+///
+/// # Errors
+/// When a file is missing, differs from what the manifest says, or doesn't fit the model.
+pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Error> {
+    let path = folder.join(MANIFEST);
+    let wrong = |path: &Path, what: String| Error::Data { path: path.into(), line: None, what };
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|e| wrong(&path, e.to_string()))?;
+    if manifest.format != FORMAT {
+        let what = format!("it has format {}; this build reads format {FORMAT}", manifest.format);
+        return Err(wrong(&path, what));
+    }
+    for name in [MODEL, OPTIMIZER] {
+        let file = folder.join(name);
+        let record = manifest.files.get(name).ok_or_else(|| wrong(&path, format!("it doesn't list {name}")))?;
+        let bytes = fs::read(&file).map_err(Error::io(&file))?;
+        if bytes.len() as u64 != record.bytes {
+            return Err(wrong(&file, format!("it has {} bytes; the manifest says {}", bytes.len(), record.bytes)));
+        }
+        if sha256(&bytes) != record.sha256 {
+            return Err(wrong(&file, "its contents are not what the manifest's SHA-256 says".into()));
+        }
+    }
+    let file = folder.join(MODEL);
+    let model = safetensors::read(&file)?;
+    let parameters = gather(&file, &model, "", entries, region)?;
+    let file = folder.join(OPTIMIZER);
+    let optimizer = safetensors::read(&file)?;
+    let first_moment = gather(&file, &optimizer, "first_moment.", entries, region)?;
+    let second_moment = gather(&file, &optimizer, "second_moment.", entries, region)?;
+    let losses: Vec<f32> = match optimizer.get("losses") {
+        Some(t) if t.dtype == DType::F32 && *t.shape == [manifest.step] => floats(&t.bytes),
+        _ => return Err(wrong(&file, format!("`losses` is not f32[{}]", manifest.step))),
+    };
+    let state = State { parameters, first_moment, second_moment, applied: manifest.applied };
+    Ok(Saved { manifest, state, losses })
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let (words, _) = bytes.as_chunks();
+    words.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}
+
+/// A region's bytes from a file's tensors.
+fn gather(
+    path: &Path,
+    tensors: &BTreeMap<String, Stored>,
+    prefix: &str,
+    entries: &[Entry],
+    region: usize,
+) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; region];
+    for entry in entries {
+        let name = format!("{prefix}{}", entry.name);
+        let wrong = |what: String| Error::Data { path: path.into(), line: None, what };
+        let stored = tensors.get(&name).ok_or_else(|| wrong(format!("tensor `{name}` is missing")))?;
+        if stored.dtype != entry.ty.dtype || stored.shape != entry.ty.shape {
+            let there = format!("{}{}", stored.dtype, stored.shape);
+            return Err(wrong(format!("tensor `{name}` is {there}; the model has {}", entry.ty)));
+        }
+        let start = usize::try_from(entry.offset).ok();
+        let place = start.and_then(|s| bytes.get_mut(s..s.checked_add(stored.bytes.len())?));
+        place.ok_or_else(|| wrong(format!("tensor `{name}` lies outside its region")))?.copy_from_slice(&stored.bytes);
+    }
+    Ok(bytes)
+}

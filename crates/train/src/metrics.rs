@@ -1,0 +1,115 @@
+//! metrics.jsonl: a line a step.
+#![forbid(unsafe_code)]
+
+use crate::Error;
+use crate::trainer::Measured;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Readers of a run that goes on see its lines this late at most.
+const FLUSH_AFTER: Duration = Duration::from_secs(1);
+
+/// One line.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    /// The step, from 1 on.
+    pub step: usize,
+    /// What it measured.
+    pub measured: Measured,
+    /// Seconds of training so far.
+    pub elapsed_sec: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Steps so far that changed the parameters.
+    pub applied: usize,
+    /// Steps so far whose gradient wasn't finite.
+    pub skipped: usize,
+}
+
+/// The open file.
+pub struct Metrics {
+    path: PathBuf,
+    file: BufWriter<File>,
+    line: String,
+    flushed: Instant,
+}
+
+impl Metrics {
+    /// Opens the file for the steps after `step`: later lines, and a last one that was cut short, are removed first.
+    pub fn open(path: &Path, step: usize) -> Result<Metrics, Error> {
+        let kept = match fs::read(path) {
+            Ok(bytes) => keep(&bytes, step),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(Error::io(path)(e)),
+        };
+        tensor::file::atomic::write(path, &kept).map_err(Error::io(path))?;
+        let file = File::options().append(true).open(path).map_err(Error::io(path))?;
+        let file = BufWriter::with_capacity(1 << 16, file);
+        Ok(Metrics { path: path.into(), file, line: String::with_capacity(512), flushed: Instant::now() })
+    }
+
+    /// Adds a line; nothing is allocated.
+    pub fn write(&mut self, line: &Line) -> Result<(), Error> {
+        self.line.clear();
+        let Line { step, measured, elapsed_sec, lr, applied, skipped } = *line;
+        let (loss, norm) = (Number(measured.loss), Number(measured.grad_norm));
+        // A string takes whatever is written to it.
+        let _ = writeln!(
+            self.line,
+            "{{\"step\":{step},\"loss\":{loss},\"grad_norm\":{norm},\"elapsed_sec\":{elapsed_sec:.6},\"lr\":{lr:?},\
+             \"applied\":{applied},\"skipped\":{skipped}}}"
+        );
+        self.file.write_all(self.line.as_bytes()).map_err(Error::io(&self.path))?;
+        if self.flushed.elapsed() >= FLUSH_AFTER { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands all lines to the system.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.flushed = Instant::now();
+        self.file.flush().map_err(Error::io(&self.path))
+    }
+
+    /// Makes all lines durable.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.file.get_ref().sync_data().map_err(Error::io(&self.path))
+    }
+}
+
+/// A number as JSON has it: the shortest digits that give the same bits; `null` where it isn't finite.
+struct Number(f32);
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_finite() { write!(f, "{:?}", self.0) } else { f.write_str("null") }
+    }
+}
+
+/// The whole lines of steps up to `step`.
+fn keep(bytes: &[u8], step: usize) -> Vec<u8> {
+    let is_kept = |line: &[u8]| {
+        let value: Option<serde_json::Value> = serde_json::from_slice(line).ok();
+        value.and_then(|v| v.get("step")?.as_u64()).is_some_and(|s| s <= step as u64)
+    };
+    bytes.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n") && is_kept(l)).flatten().copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_after_the_step_and_a_cut_one_are_removed() {
+        let text = b"{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st";
+        assert_eq!(keep(text, 2), b"{\"step\":1}\n{\"step\":2}\n");
+    }
+
+    #[test]
+    fn numbers_are_json() {
+        let shown = |x: f32| Number(x).to_string();
+        assert_eq!([shown(0.5), shown(1e-20), shown(f32::NAN)], ["0.5", "1e-20", "null"]);
+    }
+}

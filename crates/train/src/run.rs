@@ -1,0 +1,486 @@
+//! A training run: the loop that keeps the device busy, its books, its checkpoints and its end.
+
+use crate::checkpoint::{self, Manifest, Saved};
+use crate::config::{Config, Overrides};
+use crate::data::Batches;
+use crate::folder::Folder;
+use crate::metrics::{Line, Metrics};
+use crate::step;
+use crate::summary::{History, Summary};
+use crate::trainer::{Measured, Trainer, parameters_sha256};
+use crate::{Error, trainer};
+use device::count::host_allocations;
+use device::{Counters, Device, SLOTS, Ticket};
+use graph::trace::PARAMETERS;
+use graph::{DeviceKind, Tuning};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Gradients in a row that may be not finite before the run stops.
+const MOST_SKIPPED: usize = 3;
+/// Steps after which nothing may allocate any more.
+const WARM_UP: usize = 4;
+/// Steps in flight before the host takes their results in; it then takes half of them.
+const IN_FLIGHT: usize = SLOTS - 2;
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// All steps are done.
+    Finished(Box<Summary>),
+    /// It was stopped after a step and saved; it can go on.
+    Interrupted(Box<Summary>),
+}
+
+/// A line of the table: one pass over the data, or a part of a run that has few.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    /// The number of the pass, from 1 on; of parts where there are few passes.
+    pub number: usize,
+    /// Of so many.
+    pub of: usize,
+    /// Steps done.
+    pub step: usize,
+    /// Mean loss per valid target.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Milliseconds that it took.
+    pub ms: f64,
+    /// Positions a second.
+    pub tokens_per_second: f64,
+    /// Targets that count, a second.
+    pub valid_tokens_per_second: f64,
+    /// The time at the machine's limits, as a share of it.
+    pub percent_of_limit: f64,
+}
+
+/// Who is told what happens.
+pub trait Observer {
+    /// A step's results are known.
+    fn step(&mut self, _step: usize, _of: usize, _measured: &Measured) {}
+    /// A line of the table is complete.
+    fn row(&mut self, _row: &Row) {}
+    /// Something that the user should know.
+    fn warning(&mut self, _text: &str) {}
+    /// A checkpoint is durable.
+    fn saved(&mut self, _path: &Path) {}
+}
+
+/// Tells nobody.
+impl Observer for () {}
+
+/// A run that can be trained on.
+pub struct Run {
+    folder: Folder,
+    config: Config,
+    batches: Batches,
+    trainer: Trainer,
+    device: Device,
+    tuning: Tuning,
+    metrics: Metrics,
+    history: History,
+    skipped: usize,
+    in_a_row: usize,
+    before_sec: f64,
+    last_checkpoint: Option<(usize, PathBuf)>,
+    books: Books,
+}
+
+/// What is counted while steps run.
+#[derive(Default)]
+struct Books {
+    flight: VecDeque<Ticket>,
+    measured: Vec<Measured>,
+    allocations: u64,
+    allocation_steps: usize,
+    counters: Counters,
+    mark: Option<Instant>,
+    start: Option<Instant>,
+}
+
+impl Run {
+    /// A new run in the folder `path`.
+    ///
+    /// # Errors
+    /// When the data, the plan, the device's memory or the folder doesn't allow it.
+    pub fn create(device: &Device, config: Config, path: &Path, tuning: Tuning) -> Result<Run, Error> {
+        let batches = Batches::open(&config)?;
+        let trainer = Trainer::new(device, &config, &tuning)?;
+        let folder = Folder::create(path, &config)?;
+        let metrics = Metrics::open(&folder.metrics_file(), 0)?;
+        Ok(Run {
+            folder,
+            batches,
+            trainer,
+            device: device.clone(),
+            tuning,
+            metrics,
+            history: History::default(),
+            skipped: 0,
+            in_a_row: 0,
+            before_sec: 0.0,
+            last_checkpoint: None,
+            books: Books::default(),
+            config,
+        })
+    }
+
+    /// Goes on with the run in the folder `path` from its latest whole checkpoint, with the keys `set` over its own.
+    ///
+    /// # Errors
+    /// When there is none, or it is of another model, optimizer or data.
+    pub fn resume(device: &Device, path: &Path, set: &[String], observer: &mut dyn Observer) -> Result<Run, Error> {
+        let folder = Folder::open(path)?;
+        checkpoint::clean(&folder.checkpoints());
+        let config = Overrides { set: set.to_vec(), ..folder.overrides() }.resolve()?;
+        let batches = Batches::open(&config)?;
+        let graph = step::trace(&config)?;
+        let found = graph.region(PARAMETERS).and_then(|region| {
+            let warn = |text: &str| observer.warning(text);
+            checkpoint::latest(&folder.checkpoints(), &region.entries, region.bytes as usize, warn)
+        });
+        let Some((from, saved)) = found else {
+            let what = "there is no whole checkpoint to go on from".into();
+            return Err(Error::Data { path: folder.checkpoints(), line: None, what });
+        };
+        let manifest = &saved.manifest;
+        let same = [
+            ("the model, optimizer or other settings", &manifest.config_sha256, &config.identity()),
+            ("the training data", &manifest.data_sha256, &batches.sha256().to_string()),
+        ];
+        if let Some((what, _, _)) = same.iter().find(|(_, then, now)| then != now) {
+            let what = format!("{what} are not those that it was saved with");
+            return Err(Error::Data { path: from, line: None, what });
+        }
+        let mut trainer = Trainer::new(device, &config, &manifest.tuning)?;
+        trainer.restore(&saved.state)?;
+        let metrics = Metrics::open(&folder.metrics_file(), manifest.step)?;
+        let file = folder.config_file();
+        tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
+        Ok(Run {
+            folder,
+            batches,
+            trainer,
+            device: device.clone(),
+            tuning: manifest.tuning.clone(),
+            metrics,
+            skipped: manifest.skipped,
+            in_a_row: 0,
+            before_sec: manifest.elapsed_sec,
+            last_checkpoint: Some((manifest.step, from)),
+            history: History { losses: saved.losses, step_ms: Vec::new() },
+            books: Books::default(),
+            config,
+        })
+    }
+
+    /// The run's folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The configuration as resolved.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The data.
+    pub fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    /// The recorded step.
+    pub fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// The recorded step, to look into or to change.
+    pub fn trainer_mut(&mut self) -> &mut Trainer {
+        &mut self.trainer
+    }
+
+    /// Losses and times so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Steps done.
+    pub fn step(&self) -> usize {
+        self.history.losses.len()
+    }
+
+    /// Steps in all.
+    pub fn total_steps(&self) -> usize {
+        total_steps(&self.config, &self.batches)
+    }
+
+    /// Trains until the last step, or until `stop` is set; saves at the end in either case.
+    ///
+    /// # Errors
+    /// When the device or the disk fails, or too many gradients in a row are not finite.
+    pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ending, Error> {
+        let total = self.total_steps();
+        let first = self.step();
+        self.begin(total);
+        let most = if self.device.spec().kind == DeviceKind::Cpu { 1 } else { IN_FLIGHT };
+        let every = self.config.checkpoint.every;
+        let mut submitted = first;
+        while submitted < total && !stop.load(Ordering::Relaxed) {
+            self.submit(submitted, most == 1)?;
+            submitted += 1;
+            let due = every > 0 && submitted.is_multiple_of(every);
+            if due || submitted == total {
+                self.drain(0, total, observer)?;
+            } else if submitted - self.step() == most {
+                self.drain(most / 2, total, observer)?;
+            }
+            if due {
+                self.save(observer)?;
+                self.books.mark = Some(Instant::now());
+            }
+        }
+        self.drain(0, total, observer)?;
+        self.save(observer)?;
+        let finished = self.step() >= total;
+        let summary = self.summary(if finished { "finished" } else { "interrupted" }, self.step() - first)?;
+        let file = self.folder.summary_file();
+        if self.step() > first || !file.exists() {
+            let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
+            tensor::file::atomic::write(&file, text.as_bytes()).map_err(Error::io(&file))?;
+        }
+        let ending = if finished { Ending::Finished } else { Ending::Interrupted };
+        Ok(ending(Box::new(summary)))
+    }
+
+    fn begin(&mut self, total: usize) {
+        let steps = total.saturating_sub(self.step());
+        self.history.reserve(steps.min(1 << 24));
+        self.books = Books {
+            flight: VecDeque::with_capacity(SLOTS),
+            measured: Vec::with_capacity(SLOTS),
+            counters: self.device.counters(),
+            mark: Some(Instant::now()),
+            start: Some(Instant::now()),
+            ..Books::default()
+        };
+    }
+
+    /// Submits the step after `done` steps. Where the device runs it at once, its time begins here.
+    fn submit(&mut self, done: usize, at_once: bool) -> Result<(), Error> {
+        let batch = self.batches.batch(done);
+        if at_once {
+            self.books.mark = Some(Instant::now());
+        }
+        let before = host_allocations();
+        let ticket = self.trainer.submit(&batch, self.config.optimizer.lr as f32)?;
+        self.books.flight.push_back(ticket);
+        self.count_allocations(before, 1);
+        Ok(())
+    }
+
+    fn count_allocations(&mut self, before: u64, steps: usize) {
+        let made = host_allocations() - before;
+        if self.history.step_ms.len() >= WARM_UP {
+            self.books.allocations += made;
+            self.books.allocation_steps += steps;
+        }
+    }
+
+    /// Takes in the results of steps in flight until `keep` are left, and enters them in the books.
+    fn drain(&mut self, keep: usize, total: usize, observer: &mut dyn Observer) -> Result<(), Error> {
+        let count = self.books.flight.len().saturating_sub(keep);
+        if count == 0 {
+            return Ok(());
+        }
+        let before = host_allocations();
+        // One wait for the last of them; the others are then there.
+        self.trainer.wait(self.books.flight[count - 1])?;
+        self.books.measured.clear();
+        for _ in 0..count {
+            if let Some(ticket) = self.books.flight.pop_front() {
+                let measured = self.trainer.read(ticket)?;
+                self.books.measured.push(measured);
+            }
+        }
+        self.count_allocations(before, 0);
+        let now = Instant::now();
+        let took = self.books.mark.map_or(0.0, |mark| now.duration_since(mark).as_secs_f64());
+        self.books.mark = Some(now);
+        for i in 0..count {
+            self.enter(self.books.measured[i], 1e3 * took / count as f64, total, observer)?;
+        }
+        Ok(())
+    }
+
+    /// One step's results into history, metrics and the table.
+    fn enter(&mut self, measured: Measured, ms: f64, total: usize, observer: &mut dyn Observer) -> Result<(), Error> {
+        self.history.losses.push(measured.loss);
+        self.history.step_ms.push(ms);
+        let step = self.step();
+        self.skipped += usize::from(!measured.finite);
+        self.in_a_row = if measured.finite { 0 } else { self.in_a_row + 1 };
+        let line = Line {
+            step,
+            measured,
+            elapsed_sec: self.elapsed_sec(),
+            lr: self.config.optimizer.lr,
+            applied: step - self.skipped,
+            skipped: self.skipped,
+        };
+        self.metrics.write(&line)?;
+        observer.step(step, total, &measured);
+        if !measured.finite {
+            self.not_finite(step, observer)?;
+        }
+        let unit = row_steps(total, self.batches.steps_per_epoch());
+        if step.is_multiple_of(unit) || step == total {
+            observer.row(&self.row(step, unit, total));
+        }
+        Ok(())
+    }
+
+    fn not_finite(&mut self, step: usize, observer: &mut dyn Observer) -> Result<(), Error> {
+        let in_a_row = self.in_a_row;
+        // Only when nothing else has run since are the gradients still this step's.
+        let place = if self.books.flight.is_empty() { self.place_of_fault()? } else { None };
+        let place = place.map(|name| format!(" ({name})")).unwrap_or_default();
+        observer.warning(&format!(
+            "step {step}: the gradient is not finite{place}; the update was skipped ({in_a_row} of {MOST_SKIPPED} in a row)"
+        ));
+        if in_a_row < MOST_SKIPPED {
+            return Ok(());
+        }
+        self.metrics.flush()?;
+        let good = match &self.last_checkpoint {
+            Some((step, path)) => format!(
+                "the last checkpoint is {} (step {step})\n  help: continue from it with other settings in a new run",
+                path.display()
+            ),
+            None => "there is no checkpoint yet\n  help: try a smaller optimizer.lr, or set optimizer.max_norm".into(),
+        };
+        Err(Error::NotFinite { step, in_a_row, good })
+    }
+
+    /// The first parameter whose gradient isn't finite.
+    fn place_of_fault(&self) -> Result<Option<String>, Error> {
+        let gradients = self.trainer.gradients()?;
+        let is_bad =
+            |bytes: &[u8]| bytes.chunks_exact(4).any(|b| !f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite());
+        let mut entries = self.trainer.entries().iter();
+        Ok(entries.find(|e| is_bad(trainer::entry_bytes(e, &gradients))).map(|e| e.name.clone()))
+    }
+
+    fn row(&self, step: usize, unit: usize, total: usize) -> Row {
+        let from = (step - 1) / unit * unit;
+        let here = self.history.losses.len() - self.history.step_ms.len();
+        let timed = from.max(here)..step;
+        let seconds = self.history.step_ms[timed.start - here..].iter().sum::<f64>() / 1e3;
+        let sum = |count: fn(&crate::data::Batch) -> usize| {
+            timed.clone().map(|s| count(&self.batches.batch(s))).sum::<usize>() as f64
+        };
+        Row {
+            number: step.div_ceil(unit),
+            of: total.div_ceil(unit),
+            step,
+            loss: self.history.mean_loss(from..step, &self.batches),
+            lr: self.config.optimizer.lr,
+            ms: 1e3 * seconds,
+            tokens_per_second: sum(|b| b.positions) / seconds,
+            valid_tokens_per_second: sum(|b| b.valid) / seconds,
+            percent_of_limit: 100.0 * self.trainer.expected_seconds() * timed.len() as f64 / seconds,
+        }
+    }
+
+    fn elapsed_sec(&self) -> f64 {
+        self.before_sec + self.books.start.map_or(0.0, |s| s.elapsed().as_secs_f64())
+    }
+
+    /// Saves the state after the steps done so far, unless it is saved already or its last gradient wasn't finite.
+    ///
+    /// # Errors
+    /// When it can't be written whole; an earlier checkpoint is then untouched.
+    pub fn save(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        let step = self.step();
+        if self.last_checkpoint.as_ref().is_some_and(|(s, _)| *s == step) || self.in_a_row > 0 {
+            return Ok(());
+        }
+        self.metrics.sync()?;
+        let state = self.trainer.state()?;
+        let epoch = self.batches.steps_per_epoch();
+        let manifest = Manifest {
+            applied: state.applied,
+            skipped: self.skipped,
+            seed: self.config.seed,
+            epoch: step / epoch,
+            batch: step % epoch,
+            elapsed_sec: self.elapsed_sec(),
+            config_sha256: self.config.identity(),
+            data_sha256: self.batches.sha256().into(),
+            device: self.device.spec().name.clone(),
+            tuning: self.tuning.clone(),
+            ..Manifest::new(step)
+        };
+        let saved = Saved { manifest, state, losses: self.history.losses.clone() };
+        let path = checkpoint::save(&self.folder.checkpoints(), self.trainer.entries(), &saved)?;
+        observer.saved(&path);
+        self.last_checkpoint = Some((step, path));
+        Ok(())
+    }
+
+    /// run.json, `steps` of whose steps ran in this process.
+    fn summary(&self, status: &str, steps: usize) -> Result<Summary, Error> {
+        let (history, batches, spec) = (&self.history, &self.batches, self.device.spec());
+        let step_ms = history.step_ms_median();
+        let epoch_ms = history.epoch_ms_median(batches);
+        let parameters = self.trainer.region(PARAMETERS)?;
+        let (now, then) = (self.device.counters(), self.books.counters);
+        let a_step = |count: u64| (steps > 0).then(|| count as f64 / steps as f64);
+        let finite = |x: f64| x.is_finite().then_some(x);
+        let any = !history.losses.is_empty();
+        let warm = self.books.allocation_steps;
+        Ok(Summary {
+            status: status.into(),
+            preset: self.config.preset.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" }.into(),
+            device: spec.kind.to_string(),
+            device_name: format!("{}, {}", spec.name, spec.architecture),
+            device_units: spec.units,
+            seed: self.config.seed,
+            num_parameters: self.trainer.num_parameters(),
+            steps: self.step(),
+            skipped_steps: self.skipped,
+            final_loss: any.then(|| history.final_loss(batches)).and_then(finite),
+            best_loss: any.then(|| history.best_loss(batches)).and_then(finite),
+            step_ms_median: step_ms,
+            epoch_ms_median: epoch_ms,
+            tokens_per_second: epoch_ms.map(|ms| 1e3 * batches.positions_per_epoch() as f64 / ms),
+            valid_tokens_per_second: epoch_ms.map(|ms| 1e3 * batches.valid_per_epoch() as f64 / ms),
+            peak_arena_bytes: self.trainer.plan().arena_bytes(),
+            peak_bytes: self.trainer.plan().total_bytes(),
+            percent_of_limit: step_ms.map(|ms| 1e5 * self.trainer.expected_seconds() / ms),
+            parameters_sha256: parameters_sha256(self.trainer.entries(), &parameters),
+            losses_sha256: history.losses_sha256(),
+            submissions_per_step: a_step(now.submissions - then.submissions),
+            allocations_per_step: (warm > 0).then(|| self.books.allocations as f64 / warm as f64),
+            device_allocations_per_step: a_step(now.device_allocations - then.device_allocations),
+            host_waits_per_step: a_step(now.host_waits - then.host_waits),
+            wall_seconds: self.elapsed_sec(),
+            tuning: self.tuning.clone(),
+            config: self.config.clone(),
+        })
+    }
+}
+
+/// Steps of a whole run.
+pub fn total_steps(config: &Config, batches: &Batches) -> usize {
+    if config.steps > 0 { config.steps } else { config.epochs.saturating_mul(batches.steps_per_epoch()) }
+}
+
+/// Steps of one line of the table: a pass over the data, or a tenth of a run that has fewer than five.
+fn row_steps(total: usize, epoch: usize) -> usize {
+    if total >= 5 * epoch { epoch } else { total.div_ceil(10).max(1) }
+}

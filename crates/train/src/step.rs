@@ -1,0 +1,88 @@
+//! One training step as one graph: forward, loss, gradients, their norm, and the optimizer in place.
+
+use crate::Error;
+use crate::config::{Config, OptimizerKind};
+use crate::data;
+use graph::trace::PARAMETERS;
+use graph::{Graph, Plan, Spec, Tensor, TraceError, Tracer, Tuning};
+use ops::adam::{Adam, adam, advance};
+use ops::cross_entropy::cross_entropy;
+use ops::grad_norm::grad_norm;
+use tensor::DType::{F32, U32};
+
+/// The region of the gradients, at the parameters' offsets.
+pub const GRADIENTS: &str = "gradients";
+/// The region of the gradients' running mean, at the parameters' offsets.
+pub const FIRST_MOMENT: &str = "first_moment";
+/// The region of their running mean square, at the parameters' offsets.
+pub const SECOND_MOMENT: &str = "second_moment";
+/// The region of what the device counts.
+pub const COUNTERS: &str = "counters";
+
+/// The step's graph, unfused.
+///
+/// Inputs: `tokens`, `targets`, `positions` u32 [batch * context], `cu_seqlens` u32 [batch + 1], `lr` f32 [1].
+/// Outputs: `loss`, `grad_norm` f32 [1], `finite` u32 [1]: 1 where the gradient was finite and the step was applied.
+///
+/// # Errors
+/// A mistake in the model's shapes, with the line that made it.
+pub fn trace(config: &Config) -> Result<Graph, TraceError> {
+    let (batch, context) = (config.batch_size, config.model.max_context);
+    Graph::trace(|g| {
+        let ids = |name| g.input(name, U32, [batch * context]);
+        let (tokens, targets, positions) = (ids("tokens"), ids("targets"), ids("positions"));
+        let cu_seqlens = g.input("cu_seqlens", U32, [batch + 1]);
+        let lr = g.input("lr", F32, [1]);
+        let logits = model::transformer(g, &config.model, &tokens, &positions, &cu_seqlens);
+        let loss = cross_entropy(&logits, &targets, data::ignore(config));
+        let (norm, finite) = update(g, config, &loss, &lr);
+        g.output("loss", &loss);
+        g.output("grad_norm", &norm);
+        g.output("finite", &finite);
+    })
+}
+
+/// Gradients, packed like the parameters, and the optimizer over the whole regions: (norm, finite).
+fn update(g: &Tracer, config: &Config, loss: &Tensor, lr: &Tensor) -> (Tensor, Tensor) {
+    let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
+    let gradients = graph::grad::gradients(loss, &weights, &ops::GRAD);
+    let parameters = g.flat(PARAMETERS);
+    let parts: Vec<_> = gradients.into_iter().zip(&entries).filter_map(|(t, e)| Some((t?, e.offset))).collect();
+    let size = parameters.shape().elements();
+    let gradients = g.pack(GRADIENTS, &parts, 4 * size as u64);
+    let first = g.state(FIRST_MOMENT, FIRST_MOMENT, F32, [size]);
+    let second = g.state(SECOND_MOMENT, SECOND_MOMENT, F32, [size]);
+    let count = g.state(COUNTERS, "applied", U32, [1]);
+
+    let (norm, finite) = grad_norm(&gradients);
+    let applied = advance(&count, &finite);
+    let (new_parameters, new_first, new_second) =
+        adam(&parameters, &gradients, &first, &second, lr, &applied, &norm, &finite, optimizer(config));
+    g.assign(&parameters, &new_parameters);
+    g.assign(&first, &new_first);
+    g.assign(&second, &new_second);
+    g.assign(&count, &applied);
+    (norm, finite)
+}
+
+fn optimizer(config: &Config) -> Adam {
+    let o = &config.optimizer;
+    Adam {
+        beta1: o.beta1,
+        beta2: o.beta2,
+        eps: o.eps,
+        weight_decay: o.weight_decay,
+        decoupled: o.kind == OptimizerKind::Adamw,
+        max_norm: o.max_norm as f32,
+    }
+}
+
+/// The step as planned for a machine: traced, fused if the configuration says so, pruned, placed.
+///
+/// # Errors
+/// When it doesn't trace, or can't run on that machine.
+pub fn plan(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error> {
+    let graph = trace(config)?;
+    let graph = if config.fuse { graph::pass::fuse(graph, ops::OPS) } else { graph };
+    Ok(graph::plan::plan(&graph::pass::prune(graph), spec, tuning)?)
+}

@@ -1,0 +1,209 @@
+//! A step recorded on a device, with the memory that outlives it.
+
+use crate::Error;
+use crate::config::Config;
+use crate::data::Batch;
+use crate::step::{self, COUNTERS, FIRST_MOMENT, GRADIENTS, SECOND_MOMENT};
+use device::{Buffer, Device, Recording, Ticket};
+use graph::trace::{Entry, PARAMETERS};
+use graph::{Plan, Tuning};
+use tensor::hash::Hasher;
+
+/// What a step leaves to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// The mean loss of the valid targets.
+    pub loss: f32,
+    /// The norm of the whole gradient, before clipping.
+    pub grad_norm: f32,
+    /// Whether the gradient was finite; otherwise nothing was changed.
+    pub finite: bool,
+}
+
+/// What training must not lose: bytes of the regions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// The region of the parameters.
+    pub parameters: Vec<u8>,
+    /// The first moment, at the same offsets.
+    pub first_moment: Vec<u8>,
+    /// The second moment, at the same offsets.
+    pub second_moment: Vec<u8>,
+    /// Steps that changed the parameters.
+    pub applied: u32,
+}
+
+/// One step, recorded, over parameters, gradients and moments.
+pub struct Trainer {
+    recording: Recording,
+    buffers: Vec<(String, Buffer)>,
+    entries: Vec<Entry>,
+    inputs: Inputs,
+    outputs: Outputs,
+}
+
+struct Inputs {
+    tokens: usize,
+    targets: usize,
+    lr: usize,
+}
+
+struct Outputs {
+    loss: usize,
+    grad_norm: usize,
+    finite: usize,
+}
+
+impl Trainer {
+    /// Plans and records the step, allocates all memory, and writes initial weights.
+    ///
+    /// # Errors
+    /// When the step can't run on the device, or its memory doesn't hold it.
+    pub fn new(device: &Device, config: &Config, tuning: &Tuning) -> Result<Trainer, Error> {
+        let graph = step::trace(config)?;
+        let entries = graph.region(PARAMETERS).map(|r| r.entries.clone()).unwrap_or_default();
+        let plan = step::plan(config, device.spec(), tuning)?;
+        let mut buffers = Vec::new();
+        device.allocate_for(&plan, &mut buffers)?;
+        let lent: Vec<_> = buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
+        let recording = device.record(plan, &lent)?;
+        let input = |name: &str| recording.input(name).unwrap_or_else(|| panic!("the step reads `{name}`"));
+        let output = |name: &str| recording.output(name).unwrap_or_else(|| panic!("the step gives `{name}`"));
+        let inputs = Inputs { tokens: input("tokens"), targets: input("targets"), lr: input("lr") };
+        let outputs = Outputs { loss: output("loss"), grad_norm: output("grad_norm"), finite: output("finite") };
+        let mut trainer = Trainer { recording, buffers, entries, inputs, outputs };
+        trainer.write_layout(config)?;
+        trainer.initialize(config.seed)?;
+        Ok(trainer)
+    }
+
+    /// Rows of a batch are sequences of their own, all of one length: written once, kept by every step.
+    fn write_layout(&mut self, config: &Config) -> Result<(), Error> {
+        let (batch, context) = (config.batch_size as u32, config.model.max_context as u32);
+        let positions: Vec<u32> = (0..batch).flat_map(|_| 0..context).collect();
+        let cu_seqlens: Vec<u32> = (0..=batch).map(|row| row * context).collect();
+        for (name, values) in [("positions", positions), ("cu_seqlens", cu_seqlens)] {
+            // A model without attention doesn't read where sequences begin.
+            if let Some(input) = self.recording.input(name) {
+                self.recording.write(input, bytemuck::cast_slice(&values))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn initialize(&mut self, seed: u64) -> Result<(), Error> {
+        let parameters = self.buffer(PARAMETERS);
+        for entry in &self.entries {
+            let values = model::weights::initial(entry, &self.entries, seed);
+            parameters.write(entry.offset, bytemuck::cast_slice(&values))?;
+        }
+        Ok(())
+    }
+
+    /// Submits one step, without waiting for it.
+    pub fn submit(&mut self, batch: &Batch, lr: f32) -> Result<Ticket, Error> {
+        self.recording.write(self.inputs.tokens, bytemuck::cast_slice(batch.tokens))?;
+        self.recording.write(self.inputs.targets, bytemuck::cast_slice(batch.targets))?;
+        self.recording.write(self.inputs.lr, bytemuck::bytes_of(&lr))?;
+        Ok(self.recording.replay()?)
+    }
+
+    /// Waits for a step.
+    pub fn wait(&mut self, ticket: Ticket) -> Result<(), Error> {
+        Ok(self.recording.wait(ticket)?)
+    }
+
+    /// What a step has measured; waits for it if need be.
+    pub fn read(&mut self, ticket: Ticket) -> Result<Measured, Error> {
+        let mut words = [0u32; 3];
+        let outputs = [self.outputs.loss, self.outputs.grad_norm, self.outputs.finite];
+        for (word, output) in words.iter_mut().zip(outputs) {
+            self.recording.read(output, ticket, bytemuck::bytes_of_mut(word))?;
+        }
+        let [loss, grad_norm, finite] = words;
+        Ok(Measured { loss: f32::from_bits(loss), grad_norm: f32::from_bits(grad_norm), finite: finite != 0 })
+    }
+
+    /// What it replays.
+    pub fn plan(&self) -> &Plan {
+        self.recording.plan()
+    }
+
+    /// The parameters, with their offsets in every region that lies like theirs.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Numbers in all parameters.
+    pub fn num_parameters(&self) -> usize {
+        self.entries.iter().map(|e| e.ty.elements()).sum()
+    }
+
+    /// Seconds that the step takes at the machine's limits.
+    pub fn expected_seconds(&self) -> f64 {
+        let plan = self.plan();
+        plan.nodes.iter().map(|n| plan.expected_seconds(n)).sum()
+    }
+
+    /// All bytes of a region, after every step so far.
+    pub fn region(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let buffer = self.buffer(name);
+        let mut bytes = vec![0; buffer.bytes() as usize];
+        buffer.read(0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The gradients of the last step, at the parameters' offsets.
+    pub fn gradients(&self) -> Result<Vec<u8>, Error> {
+        self.region(GRADIENTS)
+    }
+
+    /// What training must not lose.
+    pub fn state(&self) -> Result<State, Error> {
+        let mut applied = 0u32;
+        self.buffer(COUNTERS).read(0, bytemuck::bytes_of_mut(&mut applied))?;
+        Ok(State {
+            parameters: self.region(PARAMETERS)?,
+            first_moment: self.region(FIRST_MOMENT)?,
+            second_moment: self.region(SECOND_MOMENT)?,
+            applied,
+        })
+    }
+
+    /// Goes on from a state of this very model.
+    pub fn restore(&mut self, state: &State) -> Result<(), Error> {
+        self.buffer(PARAMETERS).write(0, &state.parameters)?;
+        self.buffer(FIRST_MOMENT).write(0, &state.first_moment)?;
+        self.buffer(SECOND_MOMENT).write(0, &state.second_moment)?;
+        self.buffer(COUNTERS).write(0, bytemuck::bytes_of(&state.applied))?;
+        Ok(())
+    }
+
+    /// Size of the parameters' region.
+    pub fn region_bytes(&self) -> usize {
+        self.plan().buffer(PARAMETERS).map_or(0, |(_, b)| b.bytes as usize)
+    }
+
+    fn buffer(&self, name: &str) -> &Buffer {
+        let found = self.buffers.iter().find(|(n, _)| n == name);
+        &found.unwrap_or_else(|| panic!("the step has a region `{name}`")).1
+    }
+}
+
+/// SHA-256 over the parameters in the order of their names: name, sizes as u64, bytes.
+pub fn parameters_sha256(entries: &[Entry], region: &[u8]) -> String {
+    let mut sorted: Vec<_> = entries.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut hasher = Hasher::default();
+    for entry in sorted {
+        hasher.update(entry.name.as_bytes());
+        entry.ty.shape.iter().for_each(|size| hasher.update(&(*size as u64).to_le_bytes()));
+        hasher.update(entry_bytes(entry, region));
+    }
+    hasher.finish()
+}
+
+/// The bytes of one parameter in a region that lies like the parameters.
+pub fn entry_bytes<'a>(entry: &Entry, region: &'a [u8]) -> &'a [u8] {
+    &region[entry.offset as usize..][..entry.ty.bytes() as usize]
+}

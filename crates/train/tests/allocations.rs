@@ -1,0 +1,28 @@
+//! A replay allocates nothing, on the host or on the device: counted. Alone in its file, since the count is the process's.
+
+use device::{Choice, Device, Options};
+use graph::Tuning;
+use std::sync::atomic::AtomicBool;
+use train::config::Overrides;
+use train::{Ending, Run};
+
+#[global_allocator]
+static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllocator;
+
+#[test]
+fn a_step_allocates_nothing_and_is_one_submission() {
+    let device = Device::open(Choice::Cpu, &Options { threads: Some(2), ..Options::default() }).unwrap();
+    let path = std::env::temp_dir().join(format!("rondo-allocations-{}", std::process::id()));
+    for preset in ["hlx-full", "hlx-simple"] {
+        let config = Overrides::preset(preset).with("steps=20").resolve().unwrap();
+        let mut run = Run::create(&device, config, &path.join(preset), Tuning::default()).unwrap();
+        let Ending::Finished(summary) = run.train(&AtomicBool::new(false), &mut ()).unwrap() else {
+            panic!("nobody stops it")
+        };
+        assert_eq!(summary.allocations_per_step, Some(0.0), "{preset}");
+        assert_eq!(summary.device_allocations_per_step, Some(0.0), "{preset}");
+        assert_eq!(summary.submissions_per_step, Some(1.0), "{preset}");
+        assert_eq!(summary.host_waits_per_step, Some(0.0), "{preset}");
+    }
+    std::fs::remove_dir_all(path).unwrap();
+}

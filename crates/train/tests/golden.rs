@@ -1,0 +1,71 @@
+//! Losses and a gradient against PyTorch's from the same initial weights, as far as golden files lie in tests/golden.
+
+use device::{Choice, Device, Options};
+use graph::Tuning;
+use graph::trace::Entry;
+use serde_json::Value;
+use std::path::Path;
+use train::config::Overrides;
+use train::data::Batches;
+use train::trainer::{Trainer, entry_bytes};
+
+/// Largest relative difference of a step's loss.
+const LOSS: f64 = 1e-4;
+/// Largest relative difference of a gradient's norm; of its elements, relative to them and to their usual size.
+const GRADIENT: f64 = 1e-3;
+
+#[test]
+fn losses_and_gradients_are_pytorchs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let device = Device::open(Choice::Cpu, &Options { threads: Some(2), ..Options::default() }).unwrap();
+    let mut paths: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    paths.sort();
+    for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "json")) {
+        let golden: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        compare(&device, &golden, &path.display().to_string());
+    }
+}
+
+fn compare(device: &Device, golden: &Value, name: &str) {
+    let preset = golden["preset"].as_str().unwrap();
+    let seed = golden["seed"].as_u64().unwrap();
+    let config = Overrides::preset(preset).with(&format!("seed={seed}")).resolve().unwrap();
+    let batches = Batches::open(&config).unwrap();
+    let mut trainer = Trainer::new(device, &config, &Tuning::default()).unwrap();
+    let losses: Vec<f64> = golden["losses"].as_array().unwrap().iter().map(|l| l.as_f64().unwrap()).collect();
+    assert!(losses.len() >= 400, "{name} has {} losses", losses.len());
+    let mut worst = 0.0f64;
+    for (step, theirs) in losses.iter().enumerate() {
+        let ticket = trainer.submit(&batches.batch(step), config.optimizer.lr as f32).unwrap();
+        let ours = f64::from(trainer.read(ticket).unwrap().loss);
+        if step == 0 && !golden["gradient"].is_null() {
+            compare_gradients(&trainer, &golden["gradient"], name);
+        }
+        let difference = (ours - theirs).abs() / theirs;
+        worst = worst.max(difference);
+        assert!(difference <= LOSS, "{name}, step {step}: {ours}, PyTorch {theirs}");
+    }
+    println!("{name}: {} losses, worst relative difference {worst:.1e}", losses.len());
+}
+
+/// The first step's gradient by each parameter: its norm, and its elements at 64 evenly strided positions.
+fn compare_gradients(trainer: &Trainer, golden: &Value, name: &str) {
+    let region = trainer.gradients().unwrap();
+    for (parameter, theirs) in golden.as_object().unwrap() {
+        let entry: &Entry = trainer.entries().iter().find(|e| e.name == *parameter).unwrap();
+        let (words, _) = entry_bytes(entry, &region).as_chunks();
+        let ours: Vec<f32> = words.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let norm = ours.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let their_norm = theirs["norm"].as_f64().unwrap();
+        let close = (norm - their_norm).abs() <= GRADIENT * their_norm;
+        assert!(close, "{name}: norm of {parameter}: {norm}, PyTorch {their_norm}");
+        let elements = theirs["elements"].as_array().unwrap();
+        let usual = norm / (ours.len() as f64).sqrt();
+        for (i, b) in elements.iter().enumerate() {
+            let (a, b) = (f64::from(ours[i * ours.len() / elements.len()]), b.as_f64().unwrap());
+            let close = (a - b).abs() <= GRADIENT * (usual + b.abs());
+            assert!(close, "{name}: {parameter}, element {i} of {}: {a}, PyTorch {b}", elements.len());
+        }
+    }
+    assert_eq!(golden.as_object().unwrap().len(), trainer.entries().len(), "{name}: every parameter");
+}

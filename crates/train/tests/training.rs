@@ -1,0 +1,216 @@
+//! Runs: the same bits from the same seed, resumed or not, fused or not within rounding, and what stops them.
+
+use device::{Choice, Device, Options};
+use graph::Tuning;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use train::config::{Config, Overrides};
+use train::run::Observer;
+use train::summary::Summary;
+use train::trainer::Measured;
+use train::{Ending, Error, Run};
+
+/// One pool of threads at a time: tests of one binary run side by side.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+struct Place {
+    path: PathBuf,
+    _machine: MutexGuard<'static, ()>,
+}
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = std::env::temp_dir().join(format!("rondo-training-{}-{name}", std::process::id()));
+        Place { path, _machine: machine }
+    }
+
+    fn run(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn cpu(threads: usize) -> Device {
+    Device::open(Choice::Cpu, &Options { threads: Some(threads), ..Options::default() }).unwrap()
+}
+
+fn small(set: &[&str]) -> Config {
+    let base = Overrides::preset("hlx-full").with("model.num_layers=2").with("steps=12");
+    set.iter().fold(base, |o, s| o.with(s)).resolve().unwrap()
+}
+
+fn train(device: &Device, config: Config, path: &Path) -> (Summary, Vec<f32>) {
+    let mut run = Run::create(device, config, path, Tuning::default()).unwrap();
+    finish(&mut run, &mut ())
+}
+
+fn finish(run: &mut Run, observer: &mut dyn Observer) -> (Summary, Vec<f32>) {
+    match run.train(&AtomicBool::new(false), observer).unwrap() {
+        Ending::Finished(summary) => (*summary, run.history().losses.clone()),
+        Ending::Interrupted(_) => panic!("nobody stops it"),
+    }
+}
+
+fn hashes(s: &Summary) -> [&str; 2] {
+    [&s.parameters_sha256, &s.losses_sha256]
+}
+
+/// Keeps warnings, and may stop the run after a step.
+#[derive(Default)]
+struct Witness {
+    warnings: Vec<String>,
+    saved: Vec<PathBuf>,
+}
+
+impl Observer for Witness {
+    fn warning(&mut self, text: &str) {
+        self.warnings.push(text.into());
+    }
+
+    fn saved(&mut self, path: &Path) {
+        self.saved.push(path.into());
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bits_at_any_number_of_threads() {
+    let place = Place::new("seed");
+    let (first, losses) = train(&cpu(1), small(&[]), &place.run("a"));
+    let (second, _) = train(&cpu(2), small(&[]), &place.run("b"));
+    let (other, _) = train(&cpu(1), small(&["seed=1"]), &place.run("c"));
+    assert_eq!(hashes(&first), hashes(&second));
+    assert_ne!(first.parameters_sha256, other.parameters_sha256);
+    assert!(losses[0] > losses[11], "{losses:?}");
+}
+
+#[test]
+fn levels_in_reverse_with_dead_bytes_poisoned_give_the_same_bits() {
+    let place = Place::new("adversarial");
+    let (plain, _) = train(&cpu(1), small(&[]), &place.run("plain"));
+    let options = Options { threads: Some(2), adversarial: true, ..Options::default() };
+    let hostile = Device::open(Choice::Cpu, &options).unwrap();
+    let (reversed, _) = train(&hostile, small(&[]), &place.run("reversed"));
+    assert_eq!(hashes(&plain), hashes(&reversed));
+}
+
+#[test]
+fn unfused_ops_give_the_same_losses_within_rounding() {
+    let place = Place::new("fuse");
+    for preset in ["hlx-full", "hlx-simple"] {
+        let config = |fuse: &str| Overrides::preset(preset).with("steps=20").with(fuse).resolve().unwrap();
+        let (_, fused) = train(&cpu(2), config("fuse=true"), &place.run(&format!("{preset}-fused")));
+        let (_, plain) = train(&cpu(2), config("fuse=false"), &place.run(&format!("{preset}-plain")));
+        for (step, (a, b)) in fused.iter().zip(&plain).enumerate() {
+            assert!((a - b).abs() <= 1e-5 * b.abs(), "{preset}, step {step}: {a} fused, {b} not");
+        }
+    }
+}
+
+#[test]
+fn a_resumed_run_is_the_unbroken_run() {
+    let place = Place::new("resume");
+    let config = || small(&["checkpoint.every=4"]);
+    let (whole, _) = train(&cpu(1), config(), &place.run("whole"));
+    for threads in [1, 2] {
+        let path = place.run(&format!("broken-{threads}"));
+        // It stops after six steps, saves there, and is then run on; then again from an earlier checkpoint.
+        struct StopAt<'a>(usize, &'a AtomicBool);
+        impl Observer for StopAt<'_> {
+            fn step(&mut self, step: usize, _: usize, _: &Measured) {
+                self.1.store(step >= self.0, Ordering::Relaxed);
+            }
+        }
+        let stop = AtomicBool::new(false);
+        let mut run = Run::create(&cpu(threads), config(), &path, Tuning::default()).unwrap();
+        let Ending::Interrupted(part) = run.train(&stop, &mut StopAt(6, &stop)).unwrap() else {
+            panic!("it was stopped")
+        };
+        assert_eq!((part.steps, part.status.as_str()), (6, "interrupted"));
+        drop(run);
+        let resume = |witness: &mut Witness| {
+            let mut run = Run::resume(&cpu(threads), &path, &[], witness).unwrap();
+            let from = run.step();
+            (from, finish(&mut run, &mut ()).0)
+        };
+        let (from, rest) = resume(&mut Witness::default());
+        assert_eq!((from, hashes(&rest)), (6, hashes(&whole)));
+        assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap().lines().count(), 12);
+
+        // Two damaged checkpoints, each in another way, are named and passed over.
+        let model = path.join("checkpoints/step-12/model.safetensors");
+        let mut bytes = fs::read(&model).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&model, bytes).unwrap();
+        fs::remove_file(path.join("checkpoints/step-8/optimizer.safetensors")).unwrap();
+        let mut witness = Witness::default();
+        let (from, rest) = resume(&mut witness);
+        assert_eq!((from, hashes(&rest)), (6, hashes(&whole)));
+        assert!(witness.warnings[0].contains("step-12/model.safetensors"), "{:?}", witness.warnings);
+        assert!(witness.warnings[1].contains("step-8/optimizer.safetensors"), "{:?}", witness.warnings);
+        assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap().lines().count(), 12);
+    }
+}
+
+#[test]
+fn a_run_folder_is_held_by_one_process_and_holds_one_run() {
+    let place = Place::new("folder");
+    let path = place.run("a");
+    let run = Run::create(&cpu(1), small(&["steps=1"]), &path, Tuning::default()).unwrap();
+    let second = Run::resume(&cpu(1), &path, &[], &mut ()).err().unwrap().to_string();
+    assert!(second.contains(&format!("is in use by process {}", std::process::id())), "{second}");
+    drop(run);
+    let again = Run::create(&cpu(1), small(&["steps=1"]), &path, Tuning::default()).err().unwrap().to_string();
+    assert!(again.contains("holds a run already") && again.contains("--resume"), "{again}");
+    let empty = Run::resume(&cpu(1), &path, &[], &mut ()).err().unwrap().to_string();
+    assert!(empty.contains("no whole checkpoint"), "{empty}");
+}
+
+#[test]
+fn a_checkpoint_of_other_settings_is_refused() {
+    let place = Place::new("other");
+    let path = place.run("a");
+    train(&cpu(1), small(&["steps=1"]), &path);
+    let refuse = |set: &str| Run::resume(&cpu(1), &path, &[set.into()], &mut ()).err().map(|e| e.to_string());
+    assert!(refuse("optimizer.lr=1").unwrap().contains("other settings"));
+    assert!(refuse("model.hidden_size=128").is_some());
+    assert_eq!(refuse("steps=2"), None);
+}
+
+#[test]
+fn three_gradients_that_are_not_finite_stop_the_run_and_change_nothing() {
+    let place = Place::new("finite");
+    let path = place.run("a");
+    let config = small(&["checkpoint.every=2"]);
+    let mut run = Run::create(&cpu(1), config, &path, Tuning::default()).unwrap();
+    let mut witness = Witness::default();
+    // A weight that isn't a number makes every gradient from here on one that isn't.
+    let mut state = run.trainer().state().unwrap();
+    state.parameters[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    run.trainer_mut().restore(&state).unwrap();
+    let error = run.train(&AtomicBool::new(false), &mut witness).unwrap_err();
+    assert!(matches!(error, Error::NotFinite { step: 3, in_a_row: 3, .. }), "{error}");
+    assert_eq!(witness.warnings.len(), 3);
+    assert!(witness.warnings[0].starts_with("step 1: the gradient is not finite ("), "{:?}", witness.warnings);
+    let after = run.trainer().state().unwrap();
+    assert_eq!(after, state);
+    assert!(witness.saved.is_empty(), "a state that isn't finite is never saved");
+    let metrics = fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+    assert!(metrics.lines().count() == 3 && metrics.contains("\"grad_norm\":null"), "{metrics}");
+}
+
+#[test]
+fn a_small_gpt_learns_plain_text() {
+    let place = Place::new("text");
+    let config = Overrides::preset("gpt-small-test").resolve().unwrap();
+    let (summary, losses) = train(&cpu(2), config, &place.run("a"));
+    assert!(losses[0] > 5.0 && summary.final_loss.unwrap() < 2.5, "{} to {:?}", losses[0], summary.final_loss);
+}
