@@ -105,8 +105,7 @@ impl DeviceFlags {
 /// The device in words, with the reason for taking it.
 pub fn describe(device: &Device) -> String {
     let spec = device.spec();
-    let units = if spec.units == 1 { "unit" } else { "units" };
-    format!("{} · {} · {} {units}, {} · {}", spec.kind, spec.name, spec.units, spec.architecture, device.reason())
+    format!("{} · {}, {} · {}", spec.kind, spec.name, spec.architecture, device.reason())
 }
 
 /// Prints the product of a verb on stdout. A reader who has left (`| head`) is no error.

@@ -1,0 +1,191 @@
+//! The command line as a user has it: exit codes, what goes to stdout and stderr, files, interruption.
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let path = std::env::temp_dir().join(format!("rondo-cli-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Place(path)
+    }
+
+    fn rondo(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rondo"));
+        command.args(line.split_whitespace()).current_dir(&self.0);
+        command
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const CPU: &str = "--device cpu --threads 1";
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn expect(output: &Output, wanted: i32, said: &str) {
+    let stderr = text(&output.stderr);
+    assert!(code(output) == wanted && stderr.contains(said), "exit {}, stderr:\n{stderr}", code(output));
+}
+
+#[test]
+fn usage_and_bad_files_have_exit_codes_of_their_own() {
+    let place = Place::new("codes");
+    expect(&place.rondo("train --presett hlx-full"), 2, "--preset");
+    expect(&place.rondo("train"), 2, "--preset");
+    expect(&place.rondo("train --preset hlx-ful"), 2, "the presets are hlx-simple, hlx-full");
+    expect(&place.rondo("train --preset hlx-full --set optimiser.lr=1"), 2, "did you mean `optimizer.lr`?");
+    expect(&place.rondo("train --preset hlx-full --device tpu"), 2, "unknown device `tpu`");
+    expect(&place.rondo("train --preset hlx-full --device cpu --threads 0"), 2, "--threads must be at least 1");
+    expect(&place.rondo("train --config missing.toml"), 3, "missing.toml");
+    fs::write(place.0.join("bad.toml"), "batch_siz = 4\n").unwrap();
+    expect(&place.rondo("train --preset hlx-full --config bad.toml"), 3, "bad.toml: unknown key `batch_siz`");
+    let data = format!("train --preset hlx-full --set data.corpus=jsonl --set data.path=rows.jsonl {CPU}");
+    expect(&place.rondo(&data), 3, "rows.jsonl");
+    fs::write(place.0.join("rows.jsonl"), "{\"input\": \"a\", \"output\": \"b\"}\n{\"input\": 3}\n").unwrap();
+    expect(&place.rondo(&data), 3, "rows.jsonl line 2");
+    expect(&place.rondo("train --resume nowhere"), 3, "there is no run in it");
+    expect(&place.rondo("plan hlx-full --set batch_size=1000000 --spec cpu"), 4, "");
+    assert!(!place.0.join("runs").exists(), "what can't begin leaves no folder");
+}
+
+#[test]
+fn a_run_leaves_its_folder_and_prints_its_table() {
+    let place = Place::new("run");
+    let train = format!("train --preset hlx-full --set model.num_layers=1 --epochs 5 --set checkpoint.every=8 {CPU}");
+    let output = place.rondo(&train);
+    expect(&output, 0, "saved   runs/hlx-full-0/checkpoints/step-20");
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(err.starts_with("rondo ") && err.lines().next().unwrap().contains("asked for"), "{err}");
+    assert_eq!(out.lines().filter(|l| l.contains("/5")).count(), 5, "{out}");
+
+    let run: Value = serde_json::from_slice(&fs::read(place.0.join("runs/hlx-full-0/run.json")).unwrap()).unwrap();
+    for key in [
+        "preset",
+        "device",
+        "seed",
+        "num_parameters",
+        "steps",
+        "final_loss",
+        "best_loss",
+        "step_ms_median",
+        "epoch_ms_median",
+        "tokens_per_second",
+        "valid_tokens_per_second",
+        "peak_arena_bytes",
+        "percent_of_limit",
+        "parameters_sha256",
+        "losses_sha256",
+        "submissions_per_step",
+        "allocations_per_step",
+        "device_allocations_per_step",
+        "wall_seconds",
+        "tuning",
+    ] {
+        assert!(!run[key].is_null(), "run.json has no {key}: {run}");
+    }
+    assert_eq!(
+        (&run["steps"], &run["allocations_per_step"], &run["submissions_per_step"]),
+        (&20.into(), &0.0.into(), &1.0.into())
+    );
+    let folder = place.0.join("runs/hlx-full-0");
+    let lines = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!((lines.lines().count(), &last["step"], &last["applied"]), (20, &20.into(), &20.into()));
+    assert!(last["elapsed_sec"].as_f64() > Some(0.0) && last["grad_norm"].is_f64() && last["loss"].is_f64());
+    let mut steps: Vec<_> = names(&folder.join("checkpoints"));
+    steps.sort();
+    assert_eq!(steps, ["step-16", "step-20", "step-8"]);
+    assert_eq!(names(&folder.join("checkpoints/step-20")).len(), 3);
+
+    // A second run takes a free name; a taken --out is refused; --json prints run.json and nothing else.
+    let again = place.rondo(&format!("{train} --json"));
+    expect(&again, 0, "runs/hlx-full-0-2");
+    let printed: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(printed["parameters_sha256"], run["parameters_sha256"]);
+    expect(&place.rondo(&format!("{train} --out runs/hlx-full-0")), 1, "--resume runs/hlx-full-0");
+    // Going on with a finished run changes nothing; with more epochs it goes on.
+    expect(&place.rondo(&format!("train --resume runs/hlx-full-0 {CPU}")), 0, "after step 20");
+    let longer = place.rondo(&format!("train --resume runs/hlx-full-0 --epochs 6 --json {CPU}"));
+    let printed: Value = serde_json::from_slice(&longer.stdout).unwrap();
+    assert_eq!(printed["steps"], 24);
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn initial_weights_are_a_checkpoint_of_their_own() {
+    let place = Place::new("init");
+    let output = place.rondo(&format!("train --preset hlx-simple --init-only --out fresh --seed 3 {CPU}"));
+    expect(&output, 0, "--resume fresh");
+    assert_eq!(text(&output.stdout).trim(), "fresh/checkpoints/step-0");
+    assert_eq!(names(&place.0.join("fresh/checkpoints/step-0")).len(), 3);
+    let rest = place.rondo(&format!("train --resume fresh --steps 4 --json {CPU}"));
+    let whole = place.rondo(&format!("train --preset hlx-simple --seed 3 --steps 4 --json {CPU}"));
+    let hash = |o: &Output| serde_json::from_slice::<Value>(&o.stdout).unwrap()["parameters_sha256"].clone();
+    assert_eq!(hash(&rest), hash(&whole));
+}
+
+#[test]
+fn plans_are_shown_for_machines_that_are_not_here() {
+    let place = Place::new("plan");
+    let output = place.rondo("plan hlx-full --spec cpu --json");
+    expect(&output, 0, "planned for");
+    let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let launches = plan["launches"].as_array().unwrap();
+    assert!(launches.len() > 50 && launches.iter().any(|l| l["op"] == "attention"), "{}", plan["totals"]);
+    assert!(
+        plan["totals"]["arena_bytes"].as_u64() > Some(0) && plan["totals"]["expected_seconds"].as_f64() > Some(0.0)
+    );
+    fs::write(place.0.join("machine.json"), plan["spec"].to_string()).unwrap();
+    let table = place.rondo("plan hlx-full --spec machine.json");
+    expect(&table, 0, "planned for");
+    assert!(text(&table.stdout).contains("launches in"), "{}", text(&table.stdout));
+    let unfused = place.rondo("plan hlx-full --spec cpu --json --no-fuse");
+    let unfused: Value = serde_json::from_slice(&unfused.stdout).unwrap();
+    assert!(unfused["nodes"].as_array().unwrap().len() > plan["nodes"].as_array().unwrap().len());
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_saves_says_how_to_go_on_and_goes_on() {
+    let place = Place::new("interrupt");
+    let line = format!("train --preset hlx-full --set model.num_layers=1 --epochs 100000 --out long {CPU}");
+    let (quiet, kept) = (std::process::Stdio::null(), std::process::Stdio::piped());
+    let child = place.command(&line).stdout(quiet).stderr(kept).spawn().unwrap();
+    let metrics = place.0.join("long/metrics.jsonl");
+    let begun = std::time::Instant::now();
+    while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 && begun.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    expect(&output, 130, "Resume: rondo train --resume long");
+    let run: Value = serde_json::from_slice(&fs::read(place.0.join("long/run.json")).unwrap()).unwrap();
+    let steps = run["steps"].as_u64().unwrap();
+    assert!(run["status"] == "interrupted" && steps > 0, "{run}");
+    assert!(place.0.join(format!("long/checkpoints/step-{steps}/manifest.json")).exists());
+    let rest = place.rondo(&format!("train --resume long --steps {} --json {CPU}", steps + 3));
+    expect(&rest, 0, &format!("after step {steps}"));
+}
