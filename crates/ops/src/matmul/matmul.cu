@@ -64,6 +64,26 @@ __device__ __forceinline__ void matmul_row(float* out, const float* row, unsigne
   }
 }
 
+// RUN elements of d, of which `valid` are there: [c +] sum. d may lie in c's memory: this thread alone reads and writes them.
+__device__ __forceinline__ void matmul_store(float* d, const float* c, const float* sum, int valid) {
+  if (RUN == 4 && valid >= 4 && (((size_t)d | (size_t)c) & 15) == 0) {
+    float4 v = {sum[0], sum[1], sum[2], sum[3]};
+    if (c) {
+      float4 before = *(const float4*)c;
+      v.x = before.x + v.x;
+      v.y = before.y + v.y;
+      v.z = before.z + v.z;
+      v.w = before.w + v.w;
+    }
+    *(float4*)d = v;
+    return;
+  }
+#pragma unroll
+  for (int q = 0; q < RUN; q++) {
+    if (q < valid) d[q] = (c ? c[q] : 0.0f) + sum[q];
+  }
+}
+
 __device__ __forceinline__ void matmul_body(const float* __restrict__ a, const float* __restrict__ b, const float* c,
                                             float* d, unsigned m, unsigned n, unsigned k, unsigned splits,
                                             unsigned piece, unsigned row) {
@@ -110,10 +130,10 @@ __device__ __forceinline__ void matmul_body(const float* __restrict__ a, const f
   for (unsigned x = 0; x < MICRO; x++) {
     unsigned i = i0 + matmul_place(ti, x);
 #pragma unroll
-    for (unsigned y = 0; y < MICRO; y++) {
+    for (unsigned y = 0; y < MICRO; y += RUN) {
       unsigned j = j0 + matmul_place(tj, y);
-      // d may lie in c's memory: this thread alone reads and writes the element.
-      if (i < m && j < n) d[(size_t)i * n + j] = (c ? c[row ? j : (size_t)i * n + j] : 0.0f) + sum[x][y];
+      size_t at = (size_t)i * n + j;
+      if (i < m) matmul_store(d + at, c ? c + (row ? j : at) : nullptr, &sum[x][y], (int)n - (int)j);
     }
   }
 }
