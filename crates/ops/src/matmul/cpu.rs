@@ -4,78 +4,166 @@
 
 use super::Sizes;
 use super::lane::{Lane, PANEL, Portable};
+use super::tile::{Ahead, Broadcast, ROWS, Sums, copy_panel, tiles, transpose};
 use crate::common::cpu::{input, output, pointer};
 use crate::common::{cpu as launch, operands};
-use graph::{Call, CpuArgs, Launch, Lowering, Operand, Spec};
+use graph::{Call, CpuArgs, Lowering, Operand, Spec};
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-/// Rows of a tile.
-const ROWS: usize = 6;
 /// Terms that are summed before the next panel is packed: its 32 KiB stay in the first cache.
 const TERMS: usize = 128;
-/// Rows of d that a part computes, where a is read along its rows.
+/// Terms that are summed at once where panels are packed already and d is turned: the panel stays in the second cache.
+const LONG_TERMS: usize = 1024;
+/// Most rows of a part whose broadcast operand is read where it lies.
 const BLOCK: usize = 240;
-/// Rows of d that a part computes, where a is read along its columns and packed.
-const TRANSPOSED_BLOCK: usize = 96;
-/// Columns of d that a part computes, where b's rows are broadcast.
+/// Most rows of a part that packs its broadcast operand.
+const PACKED_BLOCK: usize = 192;
+/// Most rows of a part that turns its block of d.
+const TURNED_BLOCK: usize = 96;
+/// Fewest rows of a part, but for those of turned blocks.
+const LEAST_BLOCK: usize = 64;
+/// Most panels of a part.
+const GROUP: usize = 4;
+/// Parts that a large product is cut into, at least; enough for 16 cores.
+const PARTS: usize = 48;
+/// Columns of d that a part computes as dot products.
 const COLUMNS: usize = 32;
 /// Up to as many rows of d are computed as dot products where both operands lie along the sum.
 const DOT_ROWS: usize = 4;
 
-/// Parts are cut by shape alone. With b^T, panels of a are packed once (a launch of its own) and b's rows broadcast; else
-/// each part packs its panel of b and broadcasts a.
+/// How a product is done. The vector operand's columns are loaded 64 at a time from panels; the rows of the other are
+/// broadcast. Everything here follows from the shape alone, and so does the order of each sum: the terms one after the
+/// other, in pieces of `TERMS` or `LONG_TERMS`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Way {
+    /// Rows of the broadcast operand.
+    rows: usize,
+    /// Columns of the vector operand.
+    columns: usize,
+    k: usize,
+    /// The broadcast operand is stored as [k, rows].
+    along_rows: bool,
+    /// A launch of its own has put the vector operand, stored as [columns, k], into panels; else it is [k, columns].
+    packed: bool,
+    /// d is stored as [columns, rows].
+    turned: bool,
+    /// c is one row of d.
+    row: bool,
+}
+
+impl Way {
+    fn of(s: &Sizes, row: bool) -> Way {
+        let (m, n, k) = (s.m, s.n, s.k);
+        // Where both operands lie along the sum, the smaller one is packed.
+        if s.transpose_b && !s.transpose_a && (m <= PANEL || 2 * m <= n) {
+            Way { rows: n, columns: m, k, along_rows: false, packed: true, turned: true, row }
+        } else {
+            Way { rows: m, columns: n, k, along_rows: s.transpose_a, packed: s.transpose_b, turned: false, row }
+        }
+    }
+
+    fn words(&self) -> Vec<u32> {
+        let flags = usize::from(self.along_rows)
+            + 2 * usize::from(self.packed)
+            + 4 * usize::from(self.turned)
+            + 8 * usize::from(self.row);
+        [self.rows, self.columns, self.k, flags].map(|w| w as u32).to_vec()
+    }
+
+    fn from_words(words: &[u32]) -> Way {
+        let [rows, columns, k, flags] = *words else { unreachable!("the card gives four words") };
+        Way {
+            rows: rows as usize,
+            columns: columns as usize,
+            k: k as usize,
+            along_rows: flags & 1 != 0,
+            packed: flags & 2 != 0,
+            turned: flags & 4 != 0,
+            row: flags & 8 != 0,
+        }
+    }
+
+    fn panels(&self) -> usize {
+        self.columns.div_ceil(PANEL)
+    }
+
+    /// Panels of a part: one where it costs nothing to read the broadcast operand again, else some.
+    fn group(&self) -> usize {
+        if self.turned || !(self.along_rows || self.packed) {
+            return 1;
+        }
+        let panels = self.panels().max(1);
+        panels.div_ceil(panels.div_ceil(GROUP))
+    }
+
+    /// Rows of a part: as many as leave enough parts, cut evenly.
+    fn block(&self) -> usize {
+        let (least, most) = match (self.turned, self.along_rows) {
+            (true, _) => (32, TURNED_BLOCK),
+            (false, true) => (LEAST_BLOCK, PACKED_BLOCK),
+            (false, false) => (LEAST_BLOCK, BLOCK),
+        };
+        let wanted = (self.rows * self.panels().div_ceil(self.group()) / PARTS).clamp(least, most);
+        if wanted == least {
+            return least;
+        }
+        let blocks = self.rows.div_ceil(wanted);
+        self.rows.div_ceil(blocks).next_multiple_of(ROWS).min(most)
+    }
+
+    /// Terms that are summed before the next block of panels.
+    fn terms(&self) -> usize {
+        if self.turned { LONG_TERMS } else { TERMS }
+    }
+
+    fn parts(&self) -> usize {
+        self.rows.div_ceil(self.block()) * self.panels().div_ceil(self.group())
+    }
+}
+
+/// The launches: with b^T the smaller operand is first packed into panels, and few rows are computed as dot products.
 pub fn lower(call: &Call, s: &Sizes, spec: &Spec, _variant: &str) -> Lowering {
     let inputs = call.inputs.len();
     let row = inputs == 3 && call.inputs[2].shape != call.outputs[0].shape;
-    let flags = usize::from(s.transpose_a) + 2 * usize::from(row);
-    let words = [s.m, s.n, s.k, flags].map(|w| w as u32).to_vec();
-    let one = |name, run, parts| Lowering::one(launch(name, run, parts, words.clone(), operands(inputs, 1)));
     let kernels = Kernels::of(&spec.architecture);
-    if !s.transpose_b {
-        let block = if s.transpose_a { TRANSPOSED_BLOCK } else { BLOCK };
-        let parts = s.batches() * s.n.div_ceil(PANEL) * s.m.div_ceil(block);
-        return one("matmul", kernels.broadcast_a, parts);
+    let way = Way::of(s, row);
+    if s.m <= DOT_ROWS && s.transpose_b && !s.transpose_a {
+        let parts = s.batches() * s.n.div_ceil(COLUMNS);
+        return Lowering::one(launch("matmul_dot", kernels.dot, parts, way.words(), operands(inputs, 1)));
     }
-    if s.m <= DOT_ROWS && !s.transpose_a {
-        return one("matmul_dot", kernels.dot, s.batches() * s.n.div_ceil(COLUMNS));
+    let (broadcast, vectors) = if way.turned { (1, 0) } else { (0, 1) };
+    let mut operands = vec![Operand::Input(broadcast), Operand::Input(vectors)];
+    operands.extend((inputs == 3).then_some(Operand::Input(2)));
+    operands.push(Operand::Output(0));
+    let mut lowering = Lowering::default();
+    if way.packed {
+        operands[1] = Operand::Scratch(0);
+        let panels = s.batches() * way.panels();
+        lowering.scratch.push((panels * way.k * PANEL * 4) as u64);
+        let (from, parts) = (vec![Operand::Input(vectors), Operand::Scratch(0)], panels * way.k.div_ceil(TERMS));
+        lowering.launches.push(launch("matmul_pack", kernels.pack, parts, way.words(), from));
     }
-    let panels = s.batches() * s.m.div_ceil(PANEL);
-    let mut read: Vec<Operand> = (1..inputs).map(Operand::Input).collect();
-    read.insert(0, Operand::Scratch(0));
-    read.push(Operand::Output(0));
-    let pack: Launch = launch(
-        "matmul_pack",
-        kernels.pack,
-        panels * s.k.div_ceil(TERMS),
-        words.clone(),
-        vec![Operand::Input(0), Operand::Scratch(0)],
-    );
-    let product = launch("matmul", kernels.broadcast_b, panels * s.n.div_ceil(COLUMNS), words.clone(), read);
-    Lowering { scratch: vec![(panels * s.k * PANEL * 4) as u64], launches: vec![pack, product] }
+    let parts = s.batches() * way.parts();
+    lowering.launches.push(launch("matmul", kernels.product, parts, way.words(), operands));
+    lowering
 }
 
 type Run = fn(&CpuArgs, usize);
 
 struct Kernels {
-    broadcast_a: Run,
-    broadcast_b: Run,
+    product: Run,
     pack: Run,
     dot: Run,
 }
 
-/// The four kernels for lanes of one instruction set.
+/// The three kernels for lanes of one instruction set.
 macro_rules! kernels {
     ($lane:ty, $vectors:literal $(, $features:literal)?) => {{
         $(#[target_feature(enable = $features)])?
-        unsafe fn a(args: &CpuArgs, part: usize) {
+        unsafe fn m(args: &CpuArgs, part: usize) {
             // SAFETY: this function is entered only where the features are there.
-            unsafe { broadcast_a::<$lane, $vectors>(args, part) }
-        }
-        $(#[target_feature(enable = $features)])?
-        unsafe fn b(args: &CpuArgs, part: usize) {
-            // SAFETY: as above.
-            unsafe { broadcast_b::<$lane, $vectors>(args, part) }
+            unsafe { product::<$lane, $vectors>(args, part) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn p(args: &CpuArgs, part: usize) {
@@ -88,9 +176,7 @@ macro_rules! kernels {
         }
         Kernels {
             // SAFETY: the device reports an architecture only after detecting its features.
-            broadcast_a: |args, part| unsafe { a(args, part) },
-            // SAFETY: as above.
-            broadcast_b: |args, part| unsafe { b(args, part) },
+            product: |args, part| unsafe { m(args, part) },
             // SAFETY: as above.
             pack: |args, part| unsafe { p(args, part) },
             // SAFETY: as above.
@@ -111,19 +197,6 @@ impl Kernels {
     }
 }
 
-struct Words {
-    m: usize,
-    n: usize,
-    k: usize,
-    transpose_a: bool,
-    row: bool,
-}
-
-fn words(args: &CpuArgs) -> Words {
-    let [m, n, k, flags] = *args.words else { unreachable!("the card gives four words") };
-    Words { m: m as usize, n: n as usize, k: k as usize, transpose_a: flags & 1 != 0, row: flags & 2 != 0 }
-}
-
 /// Memory that is written before it is read.
 #[repr(align(64))]
 struct Local<const N: usize>(MaybeUninit<[f32; N]>);
@@ -138,255 +211,188 @@ impl<const N: usize> Local<N> {
     }
 }
 
-/// A broadcast operand: element (row, term) lies at `row * row_stride + term * term_stride`.
-#[derive(Clone, Copy)]
-struct Broadcast {
-    at: *const f32,
-    row_stride: usize,
-    term_stride: usize,
-}
-
-/// sums[r][x] (+)= sum over terms of s[r, p] v[p, x] for R rows and V vectors of columns from `column` on.
-///
-/// # Safety
-/// `v` holds `terms` rows of `PANEL` elements, `s` as many terms of R rows, and `c` R rows of `stride` elements.
-#[inline(always)]
-unsafe fn tile<L: Lane, const V: usize, const R: usize>(
-    terms: usize,
-    s: Broadcast,
-    v: *const f32,
-    c: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
-    // SAFETY: the caller's promise covers every address below.
-    unsafe {
-        let mut column = 0;
-        while column < PANEL {
-            let mut sums = [[L::zero(); V]; R];
-            for p in 0..terms {
-                let mut vectors = [L::zero(); V];
-                for x in 0..V {
-                    vectors[x] = L::load(v.add(p * PANEL + column + x * L::WIDTH));
-                }
-                for r in 0..R {
-                    let value = L::splat(*s.at.add(r * s.row_stride + p * s.term_stride));
-                    for x in 0..V {
-                        sums[r][x] = L::multiply_add(value, vectors[x], sums[r][x]);
-                    }
-                }
-            }
-            for r in 0..R {
-                for x in 0..V {
-                    let at = c.add(r * stride + column + x * L::WIDTH);
-                    let sum = if accumulate { L::add(L::load(at), sums[r][x]) } else { sums[r][x] };
-                    L::store(at, sum);
-                }
-            }
-            column += V * L::WIDTH;
-        }
-    }
-}
-
-/// All rows of `rows`, in tiles of at most `ROWS`.
-///
-/// # Safety
-/// As for `tile`, for all rows.
-#[inline(always)]
-unsafe fn tiles<L: Lane, const V: usize>(
-    rows: usize,
-    terms: usize,
-    s: Broadcast,
-    v: *const f32,
-    c: *mut f32,
-    stride: usize,
-    accumulate: bool,
-) {
-    let mut done = 0;
-    while done < rows {
-        let left = rows - done;
-        // Two tiles of 4 are faster than one of 6 and one of 2.
-        let now = if left == ROWS + 2 { 4 } else { left.min(ROWS) };
-        // SAFETY: the caller's promise, from row `done` on.
-        unsafe {
-            let s = Broadcast { at: s.at.add(done * s.row_stride), ..s };
-            let c = c.add(done * stride);
-            match now {
-                6 => tile::<L, V, 6>(terms, s, v, c, stride, accumulate),
-                5 => tile::<L, V, 5>(terms, s, v, c, stride, accumulate),
-                4 => tile::<L, V, 4>(terms, s, v, c, stride, accumulate),
-                3 => tile::<L, V, 3>(terms, s, v, c, stride, accumulate),
-                2 => tile::<L, V, 2>(terms, s, v, c, stride, accumulate),
-                _ => tile::<L, V, 1>(terms, s, v, c, stride, accumulate),
-            }
-        }
-        done += now;
-    }
-}
-
-/// Copies columns `from..from + width` of `terms` rows into a panel, and zeros beside them.
-///
-/// # Safety
-/// `b` holds `terms` rows of `stride` elements, `panel` as many rows of `PANEL`.
-#[inline(always)]
-unsafe fn copy_panel(b: *const f32, stride: usize, terms: usize, width: usize, panel: *mut f32) {
-    for p in 0..terms {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let (from, to) = (b.add(p * stride), panel.add(p * PANEL));
-            if width == PANEL {
-                std::ptr::copy_nonoverlapping(from, to, PANEL);
-            } else {
-                std::ptr::copy_nonoverlapping(from, to, width);
-                std::ptr::write_bytes(to.add(width), 0, PANEL - width);
-            }
-        }
-    }
-}
-
-/// A part of d = [c +] op(a) b: a panel of columns and a block of rows; b's panel is packed, a is broadcast.
-///
-/// # Safety
-/// The lane's instructions are there.
-#[inline(always)]
-unsafe fn broadcast_a<L: Lane, const V: usize>(args: &CpuArgs, part: usize) {
-    let Words { m, n, k, transpose_a, row } = words(args);
-    let block = if transpose_a { TRANSPOSED_BLOCK } else { BLOCK };
-    let (blocks, panels) = (m.div_ceil(block), n.div_ceil(PANEL));
-    let (product, panel, first) = (part / (blocks * panels), part / blocks % panels * PANEL, part % blocks * block);
-    let (rows, width) = (block.min(m - first), PANEL.min(n - panel));
-    let (a, b) = (&input::<f32>(args, 0)[product * m * k..], &input::<f32>(args, 1)[product * k * n..]);
-    let d: *mut f32 = pointer(args, args.operands.len() - 1);
-    let mut edge = Local::<{ BLOCK * PANEL }>::new();
-    let mut packed_b = Local::<{ TERMS * PANEL }>::new();
-    let mut packed_a = Local::<{ TERMS * TRANSPOSED_BLOCK }>::new();
-    let start = product * m * n + first * n + panel;
-    // SAFETY: the part's rows and columns are in bounds and touched by no other part; a partial panel is summed in `edge`.
-    unsafe {
-        let (c, stride) = if width == PANEL { (d.add(start), n) } else { (edge.pointer(), PANEL) };
-        let with_c = args.operands.len() == 4;
-        if with_c {
-            let before: *const f32 = pointer(args, 2);
-            for i in 0..rows {
-                let from = before.add(if row { panel } else { start + i * n });
-                std::ptr::copy(from, c.add(i * stride), width);
-            }
-        }
-        for from in (0..k).step_by(TERMS) {
-            let terms = TERMS.min(k - from);
-            copy_panel(b.as_ptr().add(from * n + panel), n, terms, width, packed_b.pointer());
-            let s = if transpose_a {
-                for p in 0..terms {
-                    let source = a.as_ptr().add((from + p) * m + first);
-                    std::ptr::copy_nonoverlapping(source, packed_a.pointer().add(p * TRANSPOSED_BLOCK), rows);
-                }
-                Broadcast { at: packed_a.pointer(), row_stride: 1, term_stride: TRANSPOSED_BLOCK }
-            } else {
-                Broadcast { at: a.as_ptr().add(first * k + from), row_stride: k, term_stride: 1 }
-            };
-            tiles::<L, V>(rows, terms, s, packed_b.pointer(), c, stride, with_c || from > 0);
-        }
-        if width < PANEL {
-            for i in 0..rows {
-                std::ptr::copy_nonoverlapping(edge.pointer().add(i * PANEL), d.add(start + i * n), width);
-            }
-        }
-    }
-}
-
-/// A part of the packing of op(a): `TERMS` terms of a panel of rows, as [term, row in the panel].
+/// A part of the packing of an operand stored as [columns, k]: `TERMS` terms of a panel, as [term, column in the panel].
 ///
 /// # Safety
 /// The lane's instructions are there.
 #[inline(always)]
 unsafe fn pack<L: Lane>(args: &CpuArgs, part: usize) {
-    let Words { m, k, transpose_a, .. } = words(args);
-    let (pieces, panels) = (k.div_ceil(TERMS), m.div_ceil(PANEL));
+    let way = Way::from_words(args.words);
+    let (k, columns, panels) = (way.k, way.columns, way.panels());
+    let pieces = k.div_ceil(TERMS);
     let (product, panel, from) = (part / (pieces * panels), part / pieces % panels, part % pieces * TERMS);
     let (first, terms) = (panel * PANEL, TERMS.min(k - from));
-    let width = PANEL.min(m - first);
-    let a = &input::<f32>(args, 0)[product * m * k..];
+    let width = PANEL.min(columns - first);
+    let source = &input::<f32>(args, 0)[product * columns * k..];
     let start = ((product * panels + panel) * k + from) * PANEL;
     let to = output::<f32>(args, 1, start..start + terms * PANEL);
-    // SAFETY: the panel's rows and terms are in bounds of a, and `to` is the part's own.
+    if width < PANEL {
+        to.fill(0.0);
+    }
+    // SAFETY: the panel's columns and terms are in bounds of the source, and `to` is the part's own.
+    unsafe { transpose::<L>(source.as_ptr().add(first * k + from), k, width, terms, to.as_mut_ptr(), PANEL) };
+}
+
+/// A part of the product: a block of rows and a group of panels. Operands are the broadcast one, the vectors, [c,] d.
+///
+/// # Safety
+/// The lane's instructions are there.
+#[inline(always)]
+unsafe fn product<L: Lane, const V: usize>(args: &CpuArgs, part: usize) {
+    let way = Way::from_words(args.words);
+    let (block, group) = (way.block(), way.group());
+    let (blocks, groups) = (way.rows.div_ceil(block), way.panels().div_ceil(group));
+    let first = part % blocks * block;
+    let first_panel = part / blocks % groups * group;
+    let part = Part {
+        way,
+        product: part / (blocks * groups),
+        rows: first..way.rows.min(first + block),
+        panels: first_panel..way.panels().min(first_panel + group),
+    };
+    // SAFETY: the caller's promise.
     unsafe {
-        if transpose_a {
-            copy_panel(a.as_ptr().add(from * m + first), m, terms, width, to.as_mut_ptr());
+        if way.turned {
+            part.turned::<L, V>(args);
         } else {
-            if width < PANEL {
-                to.fill(0.0);
-            }
-            transpose::<L>(a.as_ptr().add(first * k + from), k, width, terms, to.as_mut_ptr(), PANEL);
+            part.straight::<L, V>(args);
         }
     }
 }
 
-/// to[x, y] = from[y, x] for `rows` x `columns` elements of `from`.
-///
-/// # Safety
-/// Both hold as many rows at their strides.
-#[inline(always)]
-unsafe fn transpose<L: Lane>(
-    from: *const f32,
-    from_stride: usize,
-    rows: usize,
-    columns: usize,
-    to: *mut f32,
-    to_stride: usize,
-) {
-    for y in (0..rows).step_by(16) {
-        for x in (0..columns).step_by(16) {
-            // SAFETY: the caller's promise; only whole blocks of 16 x 16 go to the lane's own transpose.
-            unsafe {
-                let (source, target) = (from.add(y * from_stride + x), to.add(x * to_stride + y));
-                if y + 16 <= rows && x + 16 <= columns {
-                    L::transpose_16(source, from_stride, target, to_stride);
-                    continue;
+struct Part {
+    way: Way,
+    product: usize,
+    rows: Range<usize>,
+    panels: Range<usize>,
+}
+
+impl Part {
+    /// # Safety
+    /// The lane's instructions are there.
+    #[inline(always)]
+    unsafe fn straight<L: Lane, const V: usize>(&self, args: &CpuArgs) {
+        let Way { rows: m, columns: n, .. } = self.way;
+        let (first, rows) = (self.rows.start, self.rows.len());
+        let d = pointer::<f32>(args, args.operands.len() - 1).wrapping_add(self.product * m * n);
+        let c = (args.operands.len() == 4).then(|| pointer::<f32>(args, 2).cast_const());
+        let mut edge = Local::<{ BLOCK * PANEL }>::new();
+        let edge = edge.pointer();
+        // The last panel may be partial: it is summed in `edge`.
+        let whole = |panel: usize| (panel + 1) * PANEL <= n;
+        // SAFETY: the part's rows and columns are in bounds and touched by no other part.
+        unsafe {
+            let target = |panel: usize, accumulate: bool| {
+                let start = first * n + panel * PANEL;
+                if whole(panel) {
+                    Sums { at: d.add(start), stride: n, accumulate }
+                } else {
+                    Sums { at: edge, stride: PANEL, accumulate }
                 }
-                for i in 0..16.min(rows - y) {
-                    for j in 0..16.min(columns - x) {
-                        *target.add(j * to_stride + i) = *source.add(i * from_stride + j);
+            };
+            if let Some(c) = c {
+                for panel in self.panels.clone() {
+                    let (to, column) = (target(panel, false), panel * PANEL);
+                    for i in 0..rows {
+                        let row = self.product * m * n + (first + i) * n;
+                        let from = c.add(if self.way.row { column } else { row + column });
+                        std::ptr::copy(from, to.at.add(i * to.stride), PANEL.min(n - column));
+                    }
+                }
+            }
+            self.sum::<L, V>(args, |panel, again| target(panel, again || c.is_some()), Ahead::NOTHING);
+            if let Some(panel) = self.panels.clone().find(|&p| !whole(p)) {
+                for i in 0..rows {
+                    let to = d.add((first + i) * n + panel * PANEL);
+                    std::ptr::copy_nonoverlapping(edge.add(i * PANEL), to, n - panel * PANEL);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The lane's instructions are there.
+    #[inline(always)]
+    unsafe fn turned<L: Lane, const V: usize>(&self, args: &CpuArgs) {
+        let Way { rows: n, columns: m, row, .. } = self.way;
+        let (first, columns) = (self.rows.start, self.rows.len());
+        let mut sums = Local::<{ TURNED_BLOCK * PANEL }>::new();
+        let mut block = Local::<{ TURNED_BLOCK * PANEL }>::new();
+        // SAFETY: the part's rows and columns are in bounds and touched by no other part.
+        unsafe {
+            let at = sums.pointer();
+            for panel in self.panels.clone() {
+                let rows = PANEL.min(m - panel * PANEL);
+                let start = (self.product * m + panel * PANEL) * n + first;
+                let d = pointer::<f32>(args, args.operands.len() - 1).add(start);
+                let ahead = Ahead { at: d, stride: n, rows, width: columns };
+                self.sum::<L, V>(args, |_, accumulate| Sums { at, stride: PANEL, accumulate }, ahead);
+                transpose::<L>(at, PANEL, columns, rows, block.pointer(), TURNED_BLOCK);
+                for i in 0..rows {
+                    let (from, to) = (block.pointer().add(i * TURNED_BLOCK), d.add(i * n));
+                    if args.operands.len() == 4 {
+                        let c = pointer::<f32>(args, 2).add(if row { first } else { start + i * n });
+                        for j in 0..columns {
+                            *to.add(j) = *c.add(j) + *from.add(j);
+                        }
+                    } else {
+                        std::ptr::copy_nonoverlapping(from, to, columns);
                     }
                 }
             }
         }
     }
-}
 
-/// A part of d = [c +] op(a) b^T: a panel of rows and a block of columns; a's panel is packed, b's rows are broadcast.
-///
-/// # Safety
-/// The lane's instructions are there.
-#[inline(always)]
-unsafe fn broadcast_b<L: Lane, const V: usize>(args: &CpuArgs, part: usize) {
-    let Words { m, n, k, row, .. } = words(args);
-    let (blocks, panels) = (n.div_ceil(COLUMNS), m.div_ceil(PANEL));
-    let (product, panel, first) = (part / (blocks * panels), part / blocks % panels, part % blocks * COLUMNS);
-    let columns = COLUMNS.min(n - first);
-    let rows = PANEL.min(m - panel * PANEL);
-    let a = &input::<f32>(args, 0)[(product * panels + panel) * k * PANEL..];
-    let b = &input::<f32>(args, 1)[product * k * n + first * k..];
-    let d: *mut f32 = pointer(args, args.operands.len() - 1);
-    let mut sums = Local::<{ COLUMNS * PANEL }>::new();
-    let mut block = Local::<{ COLUMNS * PANEL }>::new();
-    // SAFETY: the part's rows and columns are in bounds and touched by no other part.
-    unsafe {
-        let s = Broadcast { at: b.as_ptr(), row_stride: k, term_stride: 1 };
-        if k == 0 {
-            std::ptr::write_bytes(sums.pointer(), 0, COLUMNS * PANEL);
-        }
-        tiles::<L, V>(columns, k, s, a.as_ptr(), sums.pointer(), PANEL, false);
-        transpose::<L>(sums.pointer(), PANEL, columns, rows, block.pointer(), COLUMNS);
-        for i in 0..rows {
-            let start = product * m * n + (panel * PANEL + i) * n + first;
-            let (from, to) = (block.pointer().add(i * COLUMNS), d.add(start));
-            if args.operands.len() == 4 {
-                let c = pointer::<f32>(args, 2).add(if row { first } else { start });
-                for j in 0..columns {
-                    *to.add(j) = *c.add(j) + *from.add(j);
+    /// Sums the part's products into `target(panel, whether it holds sums already)`; fetches `ahead` meanwhile.
+    ///
+    /// # Safety
+    /// The lane's instructions are there, and the target holds the part's rows.
+    #[inline(always)]
+    unsafe fn sum<L: Lane, const V: usize>(
+        &self,
+        args: &CpuArgs,
+        target: impl Fn(usize, bool) -> Sums,
+        mut ahead: Ahead,
+    ) {
+        let Way { rows: m, columns: n, k, along_rows, packed, .. } = self.way;
+        let (first, rows) = (self.rows.start, self.rows.len());
+        let s = &input::<f32>(args, 0)[self.product * m * k..];
+        let v = &input::<f32>(args, 1)[self.product * k * if packed { self.way.panels() * PANEL } else { n }..];
+        let mut packed_v = Local::<{ TERMS * PANEL }>::new();
+        let mut packed_s = Local::<{ TERMS * PACKED_BLOCK }>::new();
+        let step = self.way.terms();
+        for from in (0..k.max(1)).step_by(step) {
+            let terms = step.min(k - from);
+            let next = (from + terms, step.min(k - from - terms));
+            // SAFETY: rows, terms and columns are in bounds of both operands.
+            unsafe {
+                let s = if along_rows {
+                    for p in 0..terms {
+                        let source = s.as_ptr().add((from + p) * m + first);
+                        std::ptr::copy_nonoverlapping(source, packed_s.pointer().add(p * PACKED_BLOCK), rows);
+                    }
+                    let at = s.as_ptr().wrapping_add(next.0 * m + first);
+                    ahead = Ahead { at, stride: m, rows: next.1, width: rows };
+                    Broadcast { at: packed_s.pointer(), row_stride: 1, term_stride: PACKED_BLOCK }
+                } else {
+                    Broadcast { at: s.as_ptr().add(first * k + from), row_stride: k, term_stride: 1 }
+                };
+                for panel in self.panels.clone() {
+                    let after = if packed {
+                        let at = v.as_ptr().add((panel * k + from) * PANEL);
+                        tiles::<L, V>(rows, terms, s, at, target(panel, from > 0), [ahead, Ahead::NOTHING]);
+                        continue;
+                    } else if panel + 1 < self.panels.end {
+                        (from, panel + 1, terms)
+                    } else {
+                        (next.0, self.panels.start, next.1)
+                    };
+                    let width = PANEL.min(n - panel * PANEL);
+                    copy_panel(v.as_ptr().add(from * n + panel * PANEL), n, terms, width, packed_v.pointer());
+                    let at = v.as_ptr().wrapping_add(after.0 * n + after.1 * PANEL);
+                    let vectors = Ahead { at, stride: n, rows: after.2, width: PANEL };
+                    tiles::<L, V>(rows, terms, s, packed_v.pointer(), target(panel, from > 0), [vectors, ahead]);
                 }
-            } else {
-                std::ptr::copy_nonoverlapping(from, to, columns);
             }
         }
     }
@@ -395,7 +401,8 @@ unsafe fn broadcast_b<L: Lane, const V: usize>(args: &CpuArgs, part: usize) {
 /// A part of d = [c +] a b^T with few rows: dot products of 32 running sums, added in a fixed order.
 #[inline(always)]
 fn dot(args: &CpuArgs, part: usize) {
-    let Words { m, n, k, row, .. } = words(args);
+    // One or few rows make the way turned.
+    let Way { rows: n, columns: m, k, row, .. } = Way::from_words(args.words);
     let blocks = n.div_ceil(COLUMNS);
     let (product, first) = (part / blocks, part % blocks * COLUMNS);
     let columns: Range<usize> = first..n.min(first + COLUMNS);

@@ -3,6 +3,8 @@
 mod cpu;
 #[path = "lane/cpu.rs"]
 mod lane;
+#[path = "tile/cpu.rs"]
+mod tile;
 mod vulkan;
 
 use crate::{common, elementwise};
@@ -311,6 +313,11 @@ fn cases(with_c: bool) -> Vec<Case> {
         case("long sum", None, [20, 24, 700], false, false, false),
         case("linear", None, [64, 192, 256], false, true, false),
         case("weight gradient", None, [130, 96, 64], true, false, false),
+        case("panels", None, [130, 150, 140], false, false, false),
+        case("panels transposed a", None, [70, 350, 140], true, false, false),
+        case("panels transposed b", None, [130, 70, 140], false, true, false),
+        case("panels transposed both", None, [200, 70, 140], true, true, false),
+        case("longer sum", None, [7, 40, 1100], false, true, false),
         case("large linear", None, [64, 1024, 256], false, true, false).large(),
         case("large linear", None, [64, 256, 1024], false, true, false).large(),
         case("large input gradient", None, [64, 256, 1024], false, false, false).large(),

@@ -23,6 +23,12 @@ pub trait Lane: Copy {
     unsafe fn multiply_add(a: Self, b: Self, c: Self) -> Self;
     /// a + b.
     unsafe fn add(a: Self, b: Self) -> Self;
+    /// Asks for the cache line of an address, which need not be there.
+    #[inline(always)]
+    unsafe fn fetch(_at: *const f32) {}
+    /// Asks for the cache line of an address that will be written.
+    #[inline(always)]
+    unsafe fn fetch_to_write(_at: *const f32) {}
 
     /// to[x, y] = from[y, x] for 16 x 16 elements.
     #[inline(always)]
@@ -126,6 +132,18 @@ mod x86 {
             // SAFETY: as in `zero`.
             Avx2(unsafe { _mm256_add_ps(a.0, b.0) })
         }
+
+        #[inline(always)]
+        unsafe fn fetch(at: *const f32) {
+            // SAFETY: fetching is a hint; it touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
+
+        #[inline(always)]
+        unsafe fn fetch_to_write(at: *const f32) {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
+        }
     }
 
     /// Sixteen numbers.
@@ -169,6 +187,18 @@ mod x86 {
         unsafe fn add(a: Self, b: Self) -> Self {
             // SAFETY: as in `zero`.
             Avx512(unsafe { _mm512_add_ps(a.0, b.0) })
+        }
+
+        #[inline(always)]
+        unsafe fn fetch(at: *const f32) {
+            // SAFETY: fetching is a hint; it touches nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+        }
+
+        #[inline(always)]
+        unsafe fn fetch_to_write(at: *const f32) {
+            // SAFETY: as above.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
         }
 
         #[inline(always)]
