@@ -198,6 +198,13 @@ fn inputs(tokens: usize, vocab: usize, ignored: fn(usize) -> bool) -> (Params, V
     (Params::NONE.with_u32("ignore_index", vocab), inputs)
 }
 
+/// The case with a target that is neither ignored nor in the vocabulary.
+fn outside(mut case: Case) -> Case {
+    let graph::Fill::Values(targets) = &mut case.inputs[1].fill else { unreachable!("targets are given") };
+    targets[1] += 1000.0;
+    Case { name: "a target outside".into(), ..case }
+}
+
 fn cases() -> Vec<Case> {
     let case = |tokens: usize, vocab: usize, ignored: fn(usize) -> bool| {
         let (params, inputs) = inputs(tokens, vocab, ignored);
@@ -209,6 +216,7 @@ fn cases() -> Vec<Case> {
         case(1, 1, |_| false),
         case(300, 5, |_| false),
         Case { name: "all ignored".into(), ..case(3, 70, |_| true) },
+        outside(case(9, 70, |t| t % 4 == 0)),
         case(3, 50257, |_| false),
         case(2048, 50257, |t| t % 5 == 0).large(),
     ]
@@ -228,6 +236,7 @@ fn cases_backward() -> Vec<Case> {
         case(77, 37, |t| t % 3 == 0),
         case(1, 1, |_| false),
         Case { name: "all ignored".into(), ..case(3, 70, |_| true) },
+        outside(case(9, 70, |t| t % 4 == 0)),
         case(3, 50257, |_| false),
         case(2048, 50257, |t| t % 5 == 0).large(),
     ]
