@@ -182,12 +182,26 @@ fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
         DeviceKind::Vulkan => return vulkan::variants(&s, spec),
         DeviceKind::Cuda => {}
     }
+    let mut all = vec!["library", "whole", "split_k"];
+    all.retain(|v| (*v != "library" || spec.has("cublaslt")) && (*v != "split_k" || splits(&s) > 1));
+    let best = all.iter().position(|v| *v == fastest(&s, spec)).unwrap_or(0);
+    all[..=best].rotate_right(1);
+    all
+}
+
+/// What is fastest on an H200. Few output tiles leave its units idle: there the cut sum is 2.5 times faster than cuBLASLt
+/// (at 64 x 256 x 1024). Small products of few terms need no library and no scratch. Our tiles are mostly empty with fewer
+/// than 16 rows or columns.
+fn fastest(s: &Sizes, spec: &Spec) -> &'static str {
     let tiles = s.m.div_ceil(TILE) * s.n.div_ceil(TILE) * s.batches();
-    let all = if splits(&s) > 1 { vec!["default", "split_k"] } else { vec!["default"] };
-    // Few output tiles leave a GPU's units idle: there the cut sum comes first, 2.5 times faster than cuBLASLt on an H200
-    // at 64 x 256 x 1024. With fewer than 16 rows or columns most of our tile would be empty.
-    let full = s.m.min(s.n) >= 16 || !spec.has("cublaslt");
-    if full && tiles < 32 { all.into_iter().rev().collect() } else { all }
+    let small = s.batches() * s.m * s.n * s.k < 1 << 26;
+    let library = spec.has("cublaslt");
+    match (s.m.min(s.n) >= 16 || !library, splits(s) > 1) {
+        (true, true) if tiles < 32 => "split_k",
+        (true, false) if small || !library => "whole",
+        _ if library => "library",
+        _ => "whole",
+    }
 }
 
 /// Rows and columns of a group's tile on CUDA: smaller where groups are few, larger where they are many. The terms of
@@ -213,7 +227,7 @@ fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupporte
         DeviceKind::Vulkan => return Ok(vulkan::lower(call, &s, variant)),
         DeviceKind::Cuda => {}
     }
-    if spec.has("cublaslt") && variant == "default" {
+    if variant == "library" {
         return Ok(library(call, &s));
     }
     let with_c = call.inputs.len() == 3;
