@@ -189,3 +189,39 @@ fn an_interrupted_run_saves_says_how_to_go_on_and_goes_on() {
     let rest = place.rondo(&format!("train --resume long --steps {} --json {CPU}", steps + 3));
     expect(&rest, 0, &format!("after step {steps}"));
 }
+
+#[test]
+#[cfg(unix)]
+fn a_run_killed_while_it_saves_goes_on_to_the_same_bits() {
+    let place = Place::new("killed");
+    let line = format!("--preset hlx-simple --set model.num_layers=1 --set checkpoint.every=1 --steps 60 --json {CPU}");
+    let whole = place.rondo(&format!("train --out whole {line}"));
+    expect(&whole, 0, "");
+    let resume = format!("train --resume killed --json {CPU}");
+    for (attempt, wait) in [0, 3, 11, 17].into_iter().enumerate() {
+        let line = if attempt == 0 { format!("train --out killed {line}") } else { resume.clone() };
+        let (quiet, also) = (std::process::Stdio::null(), std::process::Stdio::null());
+        let mut child = place.command(&line).stdout(quiet).stderr(also).spawn().unwrap();
+        let folder = place.0.join("killed/checkpoints");
+        let saved = || fs::read_dir(&folder).map_or(0, |d| d.flatten().filter(|e| !name(e).contains('.')).count());
+        let before = saved();
+        while saved() < before + 3 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        // Somewhere in a step or in the next save.
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let rest = place.rondo(&resume);
+    expect(&rest, 0, "after step");
+    for key in ["parameters_sha256", "losses_sha256", "steps"] {
+        let value = |o: &Output| serde_json::from_slice::<Value>(&o.stdout).unwrap()[key].clone();
+        assert_eq!(value(&rest), value(&whole), "{key}");
+    }
+    assert_eq!(fs::read_to_string(place.0.join("killed/metrics.jsonl")).unwrap().lines().count(), 60);
+}
+
+fn name(entry: &fs::DirEntry) -> String {
+    entry.file_name().to_string_lossy().into_owned()
+}

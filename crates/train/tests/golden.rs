@@ -17,7 +17,7 @@ const GRADIENT: f64 = 1e-3;
 #[test]
 fn losses_and_gradients_are_pytorchs() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let device = Device::open(Choice::Cpu, &Options { threads: Some(2), ..Options::default() }).unwrap();
+    let device = Device::open(Choice::Cpu, &Options { threads: Some(1), ..Options::default() }).unwrap();
     let mut paths: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     paths.sort();
     for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "json")) {

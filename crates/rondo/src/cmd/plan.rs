@@ -51,7 +51,7 @@ pub fn run(args: Args) -> Outcome {
     if args.json {
         product(serde_json::to_string_pretty(&as_json(&plan)).map_err(Failure::failed)?);
     } else {
-        product(plan.table());
+        product(plan.table().trim_end());
         eprintln!("Train it: rondo train --preset {}", config.preset);
     }
     Ok(())
