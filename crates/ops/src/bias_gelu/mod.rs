@@ -12,8 +12,8 @@ use tensor::DType;
 
 /// Elements that one CPU part computes.
 const CPU_CHUNK: usize = 8192;
-/// Elements that one GPU group computes, one a thread.
-const GPU_CHUNK: usize = 256;
+/// Elements that one GPU group computes at a time, four a thread.
+const GPU_CHUNK: usize = 1024;
 
 /// `bias_gelu`: of x [..., n] and bias [n]: h and y of x's shape.
 pub static BIAS_GELU: OpDef = OpDef {
@@ -65,8 +65,8 @@ fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "bias_gelu"),
         DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
     };
-    let groups = [elements.div_ceil(GPU_CHUNK), 1, 1];
-    Ok(Lowering::one(common::gpu(source, entry, groups, GPU_CHUNK as u32, words, operands)))
+    let groups = [elements.div_ceil(GPU_CHUNK).clamp(1, 65_535), 1, 1];
+    Ok(Lowering::one(common::gpu(source, entry, groups, (GPU_CHUNK / 4) as u32, words, operands)))
 }
 
 fn cases() -> Vec<Case> {

@@ -1,5 +1,5 @@
 #version 460
-// y[i] = EXPRESSION over a = a[i], b = b[i % period] and s. In strides of all threads.
+// y[i] = EXPRESSION over a = a[i], b = b[i % period] and s. Four elements a thread, a group's width apart.
 #include "common/common.glsl"
 
 layout(push_constant) uniform Arguments {
@@ -14,13 +14,18 @@ layout(push_constant) uniform Arguments {
 } args;
 
 void main() {
-    uint threads = gl_NumWorkGroups.x * gl_WorkGroupSize.x;
-    for (uint i = gl_GlobalInvocationID.x; i < args.elements; i += threads) {
-        float a = args.a.at[i];
+    float s = args.s;
+    uint blocks = (args.elements + 1023) / 1024;
+    for (uint block = gl_WorkGroupID.x; block < blocks; block += gl_NumWorkGroups.x) {
+        [[unroll]] for (uint k = 0; k < 4; k++) {
+            uint i = block * 1024 + k * 256 + gl_LocalInvocationID.x;
+            if (i < args.elements) {
+                float a = args.a.at[i];
 #ifdef HAS_b
-        float b = args.b.at[args.period == args.elements ? i : i % args.period];
+                float b = args.b.at[args.period == args.elements ? i : i % args.period];
 #endif
-        float s = args.s;
-        args.y.at[i] = EXPRESSION;
+                args.y.at[i] = EXPRESSION;
+            }
+        }
     }
 }

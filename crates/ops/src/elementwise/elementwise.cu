@@ -1,11 +1,22 @@
-// y[i] = EXPRESSION over a = a[i], b = b[i % period] and s. One element a thread.
+// y[i] = EXPRESSION over a = a[i], b = b[i % period] and s. Four elements a thread, a group's width apart.
+__device__ __forceinline__ float element(float a, float b, float s) { return EXPRESSION; }
+
 __device__ __forceinline__ void elementwise_body(const float* pa, const float* pb, float* y, unsigned elements,
                                                  unsigned period, float s) {
-  unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= elements) return;
-  float a = pa[i];
-  float b = pb ? pb[period == elements ? i : i % period] : 0.0f;
-  y[i] = EXPRESSION;
+  for (size_t from = (size_t)blockIdx.x * 1024; from < elements; from += (size_t)gridDim.x * 1024) {
+    float a[4], b[4];
+#pragma unroll
+    for (unsigned k = 0; k < 4; k++) {
+      size_t i = from + k * 256 + threadIdx.x;
+      a[k] = i < elements ? pa[i] : 0.0f;
+      b[k] = pb && i < elements ? pb[period == elements ? i : (unsigned)i % period] : 0.0f;
+    }
+#pragma unroll
+    for (unsigned k = 0; k < 4; k++) {
+      size_t i = from + k * 256 + threadIdx.x;
+      if (i < elements) y[i] = element(a[k], b[k], s);
+    }
+  }
 }
 
 #ifdef HAS_b

@@ -15,8 +15,8 @@ use graph::{
 };
 use tensor::DType;
 
-/// Elements that one GPU group computes, one a thread.
-const GPU_CHUNK: usize = 256;
+/// Elements that one GPU group computes at a time, four a thread.
+const GPU_CHUNK: usize = 1024;
 /// Elements that one CPU part computes.
 const CPU_CHUNK: usize = 8192;
 
@@ -61,17 +61,17 @@ fn lower(
     let period = call.inputs.get(1).map_or(1, TensorType::elements);
     let words = vec![elements as u32, period as u32, scalar(call.params).to_bits()];
     let operands = common::operands(call.inputs.len(), 1);
-    let groups = [elements.div_ceil(GPU_CHUNK), 1, 1];
+    let groups = [elements.div_ceil(GPU_CHUNK).clamp(1, 65_535), 1, 1];
     let launch = match spec.kind {
         DeviceKind::Cpu => {
             common::cpu(cuda.name, select(&spec.architecture), elements.div_ceil(CPU_CHUNK), words, operands)
         }
         DeviceKind::Cuda => {
-            common::gpu(KernelSource::Cuda(cuda), "elementwise", groups, GPU_CHUNK as u32, words, operands)
+            common::gpu(KernelSource::Cuda(cuda), "elementwise", groups, (GPU_CHUNK / 4) as u32, words, operands)
         }
         DeviceKind::Vulkan => {
             let groups = groups.map(|n| n.min(common::MOST_GROUPS));
-            common::gpu(KernelSource::Vulkan(shader), "main", groups, GPU_CHUNK as u32, words, operands)
+            common::gpu(KernelSource::Vulkan(shader), "main", groups, (GPU_CHUNK / 4) as u32, words, operands)
         }
     };
     Ok(Lowering::one(launch))

@@ -82,7 +82,7 @@ fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "uniform"),
         DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
     };
-    let groups = [n.div_ceil(GPU_CHUNK).max(1), 1, 1];
+    let groups = [n.div_ceil(GPU_CHUNK).clamp(1, 65_535), 1, 1];
     Ok(Lowering::one(common::gpu(source, entry, groups, (GPU_CHUNK / 4) as u32, words, operands)))
 }
 
