@@ -1,7 +1,8 @@
 //! What a GPU does at best: copies, multiply-adds and launches, timed by events.
 
 use super::driver::{DeviceMemory, Gpu};
-use super::recording::{Event, Executable, Work, own_kernel, prepare};
+use super::handles::Event;
+use super::work::{Work, chain, own_kernel, prepare};
 use crate::Error;
 use graph::{Kernel, Limits};
 use std::rc::Rc;
@@ -64,6 +65,6 @@ fn f32_flops(gpu: &Rc<Gpu>) -> Result<f64, Error> {
 /// Time of one launch in a chain of them.
 fn launch_seconds(gpu: &Rc<Gpu>) -> Result<f64, Error> {
     const LENGTH: usize = 256;
-    let chain = Executable::chain(gpu, LENGTH)?;
+    let chain = chain(gpu, LENGTH)?;
     Ok(best(gpu, || chain.launch())? / LENGTH as f64)
 }

@@ -5,9 +5,11 @@ mod cubin;
 mod driver;
 pub mod folders;
 mod gemm;
+mod handles;
 mod measure;
 pub mod nvrtc;
 mod recording;
+mod work;
 
 use crate::{Buffer, Counters, Error, Machine, Options, Replay};
 use driver::{DeviceMemory, Gpu};
@@ -69,6 +71,6 @@ pub fn own_kernels() -> Vec<Kernel> {
         ("step_nothing", 0, 1),
         ("step_multiply_adds", 1, 2),
     ]
-    .map(|(entry, operands, words)| recording::own_kernel(entry, operands, vec![0; words], 1))
+    .map(|(entry, operands, words)| work::own_kernel(entry, operands, vec![0; words], 1))
     .into()
 }
