@@ -25,6 +25,10 @@ pub fn map(args: &CpuArgs, part: usize, inputs: usize, f: impl Fn(f32, f32, f32)
             let b = b.add(i);
             return map_row(a.add(i), y.add(i), n, |j, a| f(a, *b.add(j), s));
         }
+        if period == 1 {
+            let b = *b;
+            return map_row(a.add(i), y.add(i), n, |_, a| f(a, b, s));
+        }
         while i < range.end {
             let run = (period - i % period).min(range.end - i);
             let b = b.add(i % period);

@@ -13,10 +13,12 @@ use graph::{
 };
 use tensor::{DType, Shape};
 
-/// Rows that are summed in order, by every device; the blocks' sums are then summed in order.
+/// Rows that are summed at once; the blocks' sums are then summed.
 const BLOCK_ROWS: usize = 64;
-/// Columns that one GPU group and one CPU part sum.
+/// Columns that one CPU part sums.
 const COLUMNS: usize = 256;
+/// Columns that one GPU group sums, with 8 threads a column.
+const GPU_COLUMNS: usize = 32;
 
 /// `sum_rows`: y[j] = sum over i of x[i, j].
 pub static SUM_ROWS: OpDef = OpDef {
@@ -95,15 +97,16 @@ pub(crate) fn sum_blocks(
     operands: Vec<Operand>,
 ) -> Launch {
     let words = vec![rows as u32, columns as u32, block_rows as u32];
-    let (strips, blocks) = (columns.div_ceil(COLUMNS), rows.div_ceil(block_rows).max(1));
+    let blocks = rows.div_ceil(block_rows).max(1);
     let (source, entry) = match spec.kind {
         DeviceKind::Cpu => {
-            return common::cpu("sum_rows", cpu::select(&spec.architecture), strips * blocks, words, operands);
+            let parts = columns.div_ceil(COLUMNS) * blocks;
+            return common::cpu("sum_rows", cpu::select(&spec.architecture), parts, words, operands);
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "sum_rows"),
         DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
     };
-    common::gpu(source, entry, [strips, blocks, 1], COLUMNS as u32, words, operands)
+    common::gpu(source, entry, [columns.div_ceil(GPU_COLUMNS), blocks, 1], 8 * GPU_COLUMNS as u32, words, operands)
 }
 
 fn cases() -> Vec<Case> {

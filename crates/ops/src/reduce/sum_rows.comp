@@ -1,5 +1,6 @@
 #version 460
-// y[block, j] = sum of the rows of x in block `y`, in order. One column a thread.
+// y[block, j] = sum of the rows of x in block `y`, for 32 columns a group: 8 threads a column take every eighth row, then
+// are added in order.
 #include "common/common.glsl"
 
 layout(push_constant) uniform Arguments {
@@ -10,12 +11,22 @@ layout(push_constant) uniform Arguments {
     uint block_rows;
 } args;
 
+shared float parts[8][32];
+
 void main() {
-    uint j = gl_GlobalInvocationID.x;
-    if (j >= args.columns) return;
+    uint column = gl_LocalInvocationID.x & 31;
+    uint lane = gl_LocalInvocationID.x >> 5;
+    uint j = gl_WorkGroupID.x * 32 + column;
     uint from = gl_WorkGroupID.y * args.block_rows;
     uint to = min(args.rows, from + args.block_rows);
     float sum = 0.0;
-    for (uint i = from; i < to; i++) sum += args.x.at[i * args.columns + j];
-    args.y.at[gl_WorkGroupID.y * args.columns + j] = sum;
+    if (j < args.columns) {
+        for (uint i = from + lane; i < to; i += 8) sum += args.x.at[i * args.columns + j];
+    }
+    parts[lane][column] = sum;
+    barrier();
+    if (lane == 0 && j < args.columns) {
+        for (uint k = 1; k < 8; k++) sum += parts[k][column];
+        args.y.at[gl_WorkGroupID.y * args.columns + j] = sum;
+    }
 }
