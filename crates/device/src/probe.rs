@@ -3,6 +3,7 @@
 
 use graph::{Limits, Spec};
 use std::hint::black_box;
+use std::sync::Barrier;
 use std::time::Instant;
 
 /// The best instruction set that this processor has and Rondo knows.
@@ -41,7 +42,7 @@ pub fn memory_bytes() -> u64 {
     group.map_or(machine, |limit: u64| limit.min(machine))
 }
 
-/// What such a processor does, before it is measured: two multiply-adds a cycle at 3 GHz, and 20 GB/s a core.
+/// What such a processor does, before it is measured: two multiply-adds a cycle at 4 GHz, and 40 GB/s a core.
 pub fn cpu_estimate(threads: usize, architecture: &str) -> Limits {
     let lanes = match architecture {
         "avx512" => 16.0,
@@ -49,28 +50,29 @@ pub fn cpu_estimate(threads: usize, architecture: &str) -> Limits {
         _ => 4.0,
     };
     let threads = threads as f64;
-    Limits { bytes_per_second: 20e9 * threads, f32_flops: threads * lanes * 4.0 * 3e9, launch_seconds: 2e-7 }
+    Limits { bytes_per_second: 40e9 * threads, f32_flops: threads * lanes * 4.0 * 4e9, launch_seconds: 2e-7 }
 }
 
-/// What the processor does at best with the spec's threads and instruction set, measured in about half a second.
+/// What the processor does at best with the spec's threads and instruction set, measured in about half a second;
+/// `launch_seconds` is its estimate.
 pub fn cpu_limits(spec: &Spec) -> Limits {
     let threads = spec.units as usize;
-    let flops = |_: usize| multiply_adds(&spec.architecture);
     Limits {
-        bytes_per_second: best_of(threads, 8, |_| copied_bytes()),
-        f32_flops: best_of(threads, 8, flops),
-        launch_seconds: 2e-7,
+        bytes_per_second: best_of(threads, 5, copied_bytes),
+        f32_flops: best_of(threads, 20, |start| multiply_adds(&spec.architecture, start)),
+        ..spec.limits
     }
 }
 
-/// The largest total rate over several rounds in which every thread does `work`, which answers how much it did and in
-/// how many seconds.
-fn best_of(threads: usize, rounds: usize, work: impl Fn(usize) -> (f64, f64) + Sync) -> f64 {
+/// The largest total rate over several rounds in which every thread does `work`: it waits for the common start, and
+/// answers how much it did and in how many seconds.
+fn best_of(threads: usize, rounds: usize, work: impl Fn(&Barrier) -> (f64, f64) + Sync) -> f64 {
     let mut best: f64 = 0.0;
+    let start = Barrier::new(threads);
     for _ in 0..rounds {
         let rate = std::thread::scope(|scope| {
-            let work = &work;
-            let running: Vec<_> = (0..threads).map(|t| scope.spawn(move || work(t))).collect();
+            let (work, start) = (&work, &start);
+            let running: Vec<_> = (0..threads).map(|_| scope.spawn(move || work(start))).collect();
             let done: Vec<_> = running.into_iter().map(|t| t.join().expect("the probe does not panic")).collect();
             let longest = done.iter().map(|d| d.1).fold(0.0, f64::max);
             done.iter().map(|d| d.0).sum::<f64>() / longest
@@ -81,11 +83,12 @@ fn best_of(threads: usize, rounds: usize, work: impl Fn(usize) -> (f64, f64) + S
 }
 
 /// Bytes read and written by copying a buffer larger than the caches, and the seconds it took.
-fn copied_bytes() -> (f64, f64) {
+fn copied_bytes(common_start: &Barrier) -> (f64, f64) {
     const WORDS: usize = 8 << 20;
     let from = vec![1u64; WORDS];
     // Written before the copy, so that its pages are there.
     let mut to = vec![2u64; WORDS];
+    common_start.wait();
     let start = Instant::now();
     to.copy_from_slice(black_box(&from));
     black_box(&to);
@@ -93,8 +96,9 @@ fn copied_bytes() -> (f64, f64) {
 }
 
 /// Floating-point operations of a loop of independent multiply-adds, and the seconds it took.
-fn multiply_adds(architecture: &str) -> (f64, f64) {
+fn multiply_adds(architecture: &str, common_start: &Barrier) -> (f64, f64) {
     const ROUNDS: usize = 200_000;
+    common_start.wait();
     match architecture {
         #[cfg(target_arch = "x86_64")]
         "avx512" => {

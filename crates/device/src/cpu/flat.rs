@@ -172,6 +172,7 @@ unsafe fn fill(at: *mut u8, bytes: usize, word: u32) {
 impl Program {
     /// What each thread does in a replay.
     fn work(&self, threads: usize) {
+        let _guard = self.barrier.guard();
         for (n, level) in self.levels.iter().enumerate() {
             let total = level.launches.last().map_or(0, |(_, end)| *end);
             loop {
@@ -189,7 +190,8 @@ impl Program {
                 }
                 self.launches[index].run(claimed - start);
             }
-            if threads > 1 {
+            // Who runs the job waits for all threads after the last level.
+            if threads > 1 && n + 1 < self.levels.len() {
                 self.barrier.wait(threads, n + 1);
             }
         }

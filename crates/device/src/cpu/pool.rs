@@ -1,6 +1,7 @@
 //! Our own thread pool: threads spin a little between jobs, then park; an empty job costs a fraction of a microsecond.
 #![expect(unsafe_code, reason = "a borrowed job is lent to threads that outlive the borrow's scope, and is waited for")]
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -81,9 +82,14 @@ impl Pool {
                 handle.unpark();
             }
         }
-        job(0);
+        let own = catch_unwind(AssertUnwindSafe(|| job(0)));
+        // Workers use the job until they have ended, so even a panic must wait for them.
         wait(|| shared.running.load(Ordering::Acquire) == 0);
-        assert!(!shared.panicked.load(Ordering::Relaxed), "a worker thread panicked");
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
+        match own {
+            Err(panic) => resume_unwind(panic),
+            Ok(()) => assert!(!panicked, "a worker thread panicked"),
+        }
     }
 }
 
@@ -111,7 +117,7 @@ impl Shared {
             let job: *const Job<'_> = self.job.load(Ordering::Relaxed).cast();
             // SAFETY: `run` keeps the job alive until `running` is zero, and `begun` was read after it was stored.
             let job = unsafe { *job };
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job(number))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| job(number))).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
             }
             self.running.fetch_sub(1, Ordering::Release);
@@ -153,23 +159,46 @@ pub fn wait(done: impl Fn() -> bool) {
 /// Lets threads pass only once all have come; can be used again and again.
 pub struct Barrier {
     arrived: AtomicUsize,
+    broken: AtomicBool,
 }
 
 impl Barrier {
     /// A barrier that nobody has come to.
     pub fn new() -> Self {
-        Barrier { arrived: AtomicUsize::new(0) }
+        Barrier { arrived: AtomicUsize::new(0), broken: AtomicBool::new(false) }
     }
 
     /// Forgets who came; no thread may be waiting.
     pub fn reset(&self) {
         self.arrived.store(0, Ordering::Relaxed);
+        self.broken.store(false, Ordering::Relaxed);
+    }
+
+    /// Breaks the barrier if the thread panics before it drops this: the others must not wait for it.
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(self)
     }
 
     /// Waits until all of `threads` have come for the `round`th time, counted from 1.
+    ///
+    /// # Panics
+    /// When another thread has panicked.
     pub fn wait(&self, threads: usize, round: usize) {
         self.arrived.fetch_add(1, Ordering::AcqRel);
-        wait(|| self.arrived.load(Ordering::Acquire) >= threads * round);
+        let broken = || self.broken.load(Ordering::Relaxed);
+        wait(|| self.arrived.load(Ordering::Acquire) >= threads * round || broken());
+        assert!(!broken(), "another thread panicked");
+    }
+}
+
+/// See `Barrier::guard`.
+pub struct Guard<'a>(&'a Barrier);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.broken.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -206,6 +235,27 @@ mod tests {
                     assert!(sum.load(Ordering::Relaxed) >= 3 * round);
                 }
             });
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_leaves_the_pool_usable() {
+        let (pool, barrier) = (Pool::new(2), Barrier::new());
+        for faulty in [0, 1] {
+            barrier.reset();
+            let run = || {
+                pool.run(&|number| {
+                    let _guard = barrier.guard();
+                    assert!(number != faulty, "as wanted");
+                    barrier.wait(2, 1);
+                });
+            };
+            assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+            let count = AtomicUsize::new(0);
+            pool.run(&|_| {
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.into_inner(), 2);
         }
     }
 }
