@@ -22,8 +22,10 @@ use std::time::Instant;
 const MOST_SKIPPED: usize = 3;
 /// Steps after which nothing may allocate any more.
 const WARM_UP: usize = 4;
-/// Steps in flight before the host takes their results in; it then takes half of them.
+/// Most steps in flight before the host takes their results in; it then takes half of them.
 const IN_FLIGHT: usize = SLOTS - 2;
+/// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
+const IN_FLIGHT_MS: f64 = 200.0;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -225,16 +227,16 @@ impl Run {
         let total = self.total_steps();
         let first = self.step();
         self.begin(total);
-        let most = if self.device.spec().kind == DeviceKind::Cpu { 1 } else { IN_FLIGHT };
         let every = self.config.checkpoint.every;
         let mut submitted = first;
         while submitted < total && !stop.load(Ordering::Relaxed) {
+            let most = self.most_in_flight();
             self.submit(submitted, most == 1)?;
             submitted += 1;
             let due = every > 0 && submitted.is_multiple_of(every);
             if due || submitted == total {
                 self.drain(0, total, observer)?;
-            } else if submitted - self.step() == most {
+            } else if submitted - self.step() >= most {
                 self.drain(most / 2, total, observer)?;
             }
             if due {
@@ -253,6 +255,15 @@ impl Run {
         }
         let ending = if finished { Ending::Finished } else { Ending::Interrupted };
         Ok(ending(Box::new(summary)))
+    }
+
+    /// How far the host may run ahead; a processor has done a step when it is submitted.
+    fn most_in_flight(&self) -> usize {
+        if self.device.spec().kind == DeviceKind::Cpu {
+            return 1;
+        }
+        let steps = self.history.step_ms.last().map_or(4.0, |ms| IN_FLIGHT_MS / ms);
+        (steps as usize).clamp(2, IN_FLIGHT)
     }
 
     fn begin(&mut self, total: usize) {
@@ -480,7 +491,7 @@ pub fn total_steps(config: &Config, batches: &Batches) -> usize {
     if config.steps > 0 { config.steps } else { config.epochs.saturating_mul(batches.steps_per_epoch()) }
 }
 
-/// Steps of one line of the table: a pass over the data, or a tenth of a run that has fewer than five.
+/// Steps of one line of the table: a pass over the data, or a tenth of a run that has fewer than two.
 fn row_steps(total: usize, epoch: usize) -> usize {
-    if total >= 5 * epoch { epoch } else { total.div_ceil(10).max(1) }
+    if total >= 2 * epoch { epoch } else { total.div_ceil(10).max(1) }
 }

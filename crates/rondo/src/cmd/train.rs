@@ -212,7 +212,7 @@ impl Screen {
         }
         let epochs = run.total_steps().div_ceil(run.batches().steps_per_epoch());
         self.rows_between = (epochs / TABLE_LINES).max(1);
-        let what = if epochs >= 5 { "epoch" } else { "part" };
+        let what = if run.total_steps() >= 2 * run.batches().steps_per_epoch() { "epoch" } else { "part" };
         product(format_args!(
             "{what:>9}  {:>7}  {:>8}  {:>8}  {:>8}  {:>9}  {:>9}  {:>8}",
             "step", "loss", "lr", "ms", "tok/s", "valid/s", "of limit"
