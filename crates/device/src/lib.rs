@@ -138,7 +138,7 @@ pub struct Counters {
 pub struct Ticket(pub u64);
 
 /// Replays whose inputs and outputs can be in flight: the slots of the rings.
-pub const SLOTS: usize = 64;
+pub const SLOTS: usize = 512;
 
 /// One unit that computes.
 pub trait Machine {

@@ -115,6 +115,9 @@ fn input(step: u32) -> Vec<u8> {
     (0..WORDS as u32).flat_map(|i| (step * 1000 + i).to_le_bytes()).collect()
 }
 
+/// More replays than the rings have slots.
+const STEPS: usize = SLOTS + 100;
+
 #[test]
 fn replays_are_in_order_and_allocate_nothing() {
     let Some((device, validation, _guard)) = open() else { return };
@@ -123,22 +126,22 @@ fn replays_are_in_order_and_allocate_nothing() {
     device.allocate_for(&plan, &mut lent).expect("memory");
     let borrowed: Vec<(&str, &Buffer)> = lent.iter().map(|(n, b)| (n.as_str(), b)).collect();
     let mut recording = device.record(plan, &borrowed).expect("a recording");
-    let steps: Vec<Vec<u8>> = (0..300).map(input).collect();
+    let steps: Vec<Vec<u8>> = (0..STEPS as u32).map(input).collect();
     let mut out = vec![0; 160];
-    let mut tickets = Vec::with_capacity(300);
+    let mut tickets = Vec::with_capacity(STEPS);
     let (before, allocations) = (device.counters(), host_allocations());
     for step in &steps {
         recording.write(0, step).expect("written");
         tickets.push(recording.replay().expect("submitted"));
     }
-    recording.read(0, tickets[299], &mut out).expect("read");
+    recording.read(0, tickets[STEPS - 1], &mut out).expect("read");
     assert_eq!(host_allocations() - allocations, 0, "host allocations");
     let after = device.counters();
-    assert_eq!(after.submissions - before.submissions, 300, "submissions");
+    assert_eq!(after.submissions - before.submissions, STEPS as u64, "submissions");
     assert_eq!(after.device_allocations, before.device_allocations, "device allocations");
     let mut history = vec![0; 16];
     let mut filled = vec![0; 32];
-    for t in 300 - SLOTS..300 {
+    for t in STEPS - SLOTS..STEPS {
         recording.read(0, tickets[t], &mut out).expect("read");
         assert_eq!(out, steps[t], "y of replay {t}");
         recording.read(1, tickets[t], &mut history).expect("read");
@@ -148,7 +151,7 @@ fn replays_are_in_order_and_allocate_nothing() {
         assert_eq!(words(&filled), [7, 7, 7, 7, 9, 9, 9, 9]);
     }
     assert_eq!(device.counters().host_waits, after.host_waits, "what has ended needs no wait");
-    let old = recording.read(0, tickets[299 - SLOTS], &mut out);
+    let old = recording.read(0, tickets[STEPS - 1 - SLOTS], &mut out);
     assert!(matches!(old, Err(Error::Mismatch { .. })), "{old:?}");
     // What isn't written keeps its bytes, and a timed replay is a replay.
     let times = recording.time_launches().expect("timestamps");
@@ -156,7 +159,7 @@ fn replays_are_in_order_and_allocate_nothing() {
     assert!(times.iter().all(|t| (0.0..1.0).contains(t)), "{times:?}");
     let ticket = recording.replay().expect("submitted");
     recording.read(0, ticket, &mut out).expect("read");
-    assert_eq!(out, steps[299]);
+    assert_eq!(out, steps[STEPS - 1]);
     recording.read(1, ticket, &mut history).expect("read");
     assert_eq!(words(&history), [299_000, 299_000, 298_000, 297_000]);
     let messages = device.counters().validation_messages;

@@ -25,7 +25,7 @@ const WARM_UP: usize = 4;
 /// Most steps in flight before the host takes their results in; it then takes half of them.
 const IN_FLIGHT: usize = SLOTS - 2;
 /// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
-const IN_FLIGHT_MS: f64 = 200.0;
+const IN_FLIGHT_MS: f64 = 250.0;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -91,6 +91,22 @@ pub struct Run {
     books: Books,
 }
 
+/// What the device's wrappers count between the first step's submission and the last's; checkpoints are left out.
+#[derive(Default)]
+struct Counted {
+    submissions: u64,
+    host_waits: u64,
+    device_allocations: u64,
+}
+
+impl Counted {
+    fn add(&mut self, before: Counters, after: Counters) {
+        self.submissions += after.submissions - before.submissions;
+        self.host_waits += after.host_waits - before.host_waits;
+        self.device_allocations += after.device_allocations - before.device_allocations;
+    }
+}
+
 /// What is counted while steps run.
 #[derive(Default)]
 struct Books {
@@ -98,7 +114,7 @@ struct Books {
     measured: Vec<Measured>,
     allocations: u64,
     allocation_steps: usize,
-    counters: Counters,
+    counted: Counted,
     mark: Option<Instant>,
     start: Option<Instant>,
 }
@@ -237,7 +253,9 @@ impl Run {
             if due || submitted == total {
                 self.drain(0, total, observer)?;
             } else if submitted - self.step() >= most {
+                let before = self.device.counters();
                 self.drain(most / 2, total, observer)?;
+                self.books.counted.add(before, self.device.counters());
             }
             if due {
                 self.save(observer)?;
@@ -262,7 +280,9 @@ impl Run {
         if self.device.spec().kind == DeviceKind::Cpu {
             return 1;
         }
-        let steps = self.history.step_ms.last().map_or(4.0, |ms| IN_FLIGHT_MS / ms);
+        // Before a step is measured it is taken to run at a tenth of the machine's limit.
+        let guess = 1e4 * self.trainer.expected_seconds();
+        let steps = IN_FLIGHT_MS / self.history.step_ms.last().copied().unwrap_or(guess);
         (steps as usize).clamp(2, IN_FLIGHT)
     }
 
@@ -272,7 +292,6 @@ impl Run {
         self.books = Books {
             flight: VecDeque::with_capacity(SLOTS),
             measured: Vec::with_capacity(SLOTS),
-            counters: self.device.counters(),
             mark: Some(Instant::now()),
             start: Some(Instant::now()),
             ..Books::default()
@@ -285,9 +304,10 @@ impl Run {
         if at_once {
             self.books.mark = Some(Instant::now());
         }
-        let before = host_allocations();
+        let (before, counters) = (host_allocations(), self.device.counters());
         let ticket = self.trainer.submit(&batch, self.config.optimizer.lr as f32)?;
         self.books.flight.push_back(ticket);
+        self.books.counted.add(counters, self.device.counters());
         self.count_allocations(before, 1);
         Ok(())
     }
@@ -447,7 +467,7 @@ impl Run {
         let step_ms = history.step_ms_median();
         let epoch_ms = history.epoch_ms_median(batches);
         let parameters = self.trainer.region(PARAMETERS)?;
-        let (now, then) = (self.device.counters(), self.books.counters);
+        let counted = &self.books.counted;
         let a_step = |count: u64| (steps > 0).then(|| count as f64 / steps as f64);
         let finite = |x: f64| x.is_finite().then_some(x);
         let any = !history.losses.is_empty();
@@ -475,10 +495,10 @@ impl Run {
             percent_of_limit: step_ms.map(|ms| 1e5 * self.trainer.expected_seconds() / ms),
             parameters_sha256: parameters_sha256(self.trainer.entries(), &parameters),
             losses_sha256: history.losses_sha256(),
-            submissions_per_step: a_step(now.submissions - then.submissions),
+            submissions_per_step: a_step(counted.submissions),
             allocations_per_step: (warm > 0).then(|| self.books.allocations as f64 / warm as f64),
-            device_allocations_per_step: a_step(now.device_allocations - then.device_allocations),
-            host_waits_per_step: a_step(now.host_waits - then.host_waits),
+            device_allocations_per_step: a_step(counted.device_allocations),
+            host_waits_per_step: a_step(counted.host_waits),
             wall_seconds: self.elapsed_sec(),
             tuning: self.tuning.clone(),
             config: self.config.clone(),
