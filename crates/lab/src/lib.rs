@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod peer;
 pub mod stats;
 pub mod support;
 

@@ -1,3 +1,4 @@
 //! Benchmarks: ops against this machine's limits, training against peers.
 
 pub mod ops;
+pub mod train;

@@ -1,10 +1,16 @@
 //! `rondo bench`: times ops against this machine's limits, and training against peers.
 
 use super::{DeviceFlags, Failure, Outcome, product};
+use ::train::config::Overrides;
+use device::Choice;
 use device::check::CheckError;
-use graph::Limits;
+use graph::{DeviceKind, Limits};
 use lab::bench::ops::{Timing, time, timed_cases};
+use lab::bench::train::{Bench, Error, Report, append_csv};
+use lab::peer::torch::{Settings, Torch};
+use lab::stats::Stats;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Time ops against this machine's limits, or training against a peer.
 #[derive(clap::Args, Debug)]
@@ -16,6 +22,7 @@ pub struct Args {
 #[derive(clap::Subcommand, Debug)]
 enum What {
     Ops(Ops),
+    Train(Train),
 }
 
 /// Time the large cases of ops: microseconds, GB/s, GFLOP/s, share of the measured limit, worst error.
@@ -30,10 +37,47 @@ struct Ops {
     json: bool,
 }
 
+/// Train a preset beside a peer: interleaved pairs from the same initial weights, losses compared first.
+#[derive(clap::Args, Debug)]
+struct Train {
+    /// A named workload of the hlx corpus: hlx-simple, hlx-full.
+    preset: String,
+    /// The peer.
+    #[arg(long, value_name = "PEER", value_parser = ["torch"], default_value = "torch")]
+    against: String,
+    /// Pairs of runs; which side goes first alternates.
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pairs: usize,
+    /// Passes over the data of each run [default: the preset's].
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Passes that the medians leave out.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    warmup: usize,
+    /// Seed of the initial weights.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// The Python that has PyTorch.
+    #[arg(long, value_name = "PATH", default_value = "python3")]
+    python: String,
+    /// How PyTorch launches its steps; the last two are for CUDA.
+    #[arg(long, value_parser = ["eager", "compile", "reduce-overhead", "graph"], default_value = "eager")]
+    mode: String,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Add a line a pair to this file.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Runs the verb.
 pub fn run(args: Args) -> Outcome {
     match args.what {
         What::Ops(args) => ops(&args),
+        What::Train(args) => train(&args),
     }
 }
 
@@ -89,6 +133,92 @@ fn line(t: &Timing) -> String {
         "{:10.2}  {:8.1}  {:8.1}  {:10.1}  {:8}",
         t.microseconds, t.gigabytes_per_second, t.gigaflops, t.percent_of_limit, t.limit
     )
+}
+
+fn train(args: &Train) -> Outcome {
+    let mut overrides = Overrides::preset(&args.preset).with(&format!("seed={}", args.seed));
+    if let Some(epochs) = args.epochs {
+        overrides = overrides.with(&format!("epochs={epochs}")).with("steps=0");
+    }
+    let config = overrides.resolve().map_err(::train::Error::from)?;
+    let torch = Torch::find(&args.python).map_err(Failure::resources)?;
+    let device = args.device.open()?;
+    let on_cpu = device.spec().kind == DeviceKind::Cpu;
+    let peer_device = match args.device.device {
+        Choice::Cuda(index) => format!("cuda:{index}"),
+        _ if on_cpu => "cpu".into(),
+        // A Vulkan GPU's peer is the GPU that PyTorch sees, if any.
+        _ => if torch.cuda { "cuda" } else { "cpu" }.into(),
+    };
+    if peer_device == "cpu" && matches!(args.mode.as_str(), "graph" | "reduce-overhead") {
+        return Err(Failure::usage(format!("--mode {} needs a CUDA device", args.mode)));
+    }
+    let folder = Temporary::new()?;
+    let threads = on_cpu.then_some(device.spec().units as usize);
+    let (epochs, warmup) = (config.epochs, args.warmup);
+    let settings = Settings { device: peer_device, mode: args.mode.clone(), threads, epochs, warmup };
+    let limits = device.measure_limits()?;
+    eprintln!("measured limits: {}", describe(&limits));
+    let bench = Bench { device: &device, limits, config, torch, settings, folder: folder.0.clone() };
+    let report = bench.run(args.pairs, |i, pair| {
+        eprintln!(
+            "pair {i} of {}: losses within {:.1e} · {:.2} ms an epoch here, {:.2} there · {:.2}x",
+            args.pairs, pair.worst_loss, pair.ours_ms, pair.peer_ms, pair.ratio
+        );
+    });
+    let report = report.map_err(|e| match e {
+        Error::Train(e) => e.into(),
+        e => Failure::failed(e),
+    })?;
+    if let Some(path) = &args.csv {
+        append_csv(path, &report).map_err(Failure::failed)?;
+    }
+    if args.json {
+        product(super::json(&report))
+    } else {
+        table(&report)
+    }
+    Ok(())
+}
+
+fn table(report: &Report) {
+    let Report { preset, epochs, steps, worst_loss, .. } = report;
+    product(format_args!(
+        "{preset}: {epochs} epochs, {steps} steps; losses within {worst_loss:.1e} of the peer's at every step"
+    ));
+    product(format_args!("{:34}  {:>8}  {:>8}  {:>8}  {:>6}", "ms an epoch", "median", "min", "max", "CV"));
+    let line = |name: &str, s: &Stats| {
+        let cv = format!("{:.1}%", 100.0 * s.cv);
+        product(format_args!("{name:34}  {:8.2}  {:8.2}  {:8.2}  {cv:>6}", s.median, s.min, s.max));
+    };
+    line(
+        &format!("rondo {}, {}", env!("CARGO_PKG_VERSION"), report.device.split(':').next().unwrap_or("")),
+        &report.ours_ms,
+    );
+    line(&format!("{}, {}", report.peer, report.peer_device), &report.peer_ms);
+    line("times faster", &report.ratio);
+    let Report { limit_ms, percent_of_limit, .. } = report;
+    product(format_args!(
+        "at this machine's measured limits an epoch takes {limit_ms:.2} ms: rondo is at {percent_of_limit:.1}% of limit"
+    ));
+}
+
+/// A folder that goes when it is no longer needed.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Result<Self, Failure> {
+        let path = std::env::temp_dir().join(format!("rondo-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?;
+        Ok(Temporary(path))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // A temporary folder that stays does no harm.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Limits in words.

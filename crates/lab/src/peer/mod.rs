@@ -1,0 +1,3 @@
+//! The programs that Rondo is compared with.
+
+pub mod torch;
