@@ -1,0 +1,81 @@
+//! Training data from files: the built-in corpus as a file is the same data, and what can't be used is named.
+
+use std::fs;
+use std::path::PathBuf;
+use train::config::Overrides;
+use train::data::Batches;
+
+fn file(name: &str, contents: &[u8]) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("rondo-data-{}-{name}", std::process::id()));
+    fs::write(&path, contents).unwrap();
+    path
+}
+
+fn open(preset: &str, corpus: &str, path: &str) -> Result<Batches, String> {
+    let base = Overrides::preset(preset).with(&format!("data.corpus={corpus}"));
+    let config = base.with(&format!("data.path={path}")).resolve().map_err(|e| e.to_string())?;
+    Batches::open(&config).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_corpus_as_a_file_is_the_same_data() {
+    let built_in = open("hlx-full", "hlx", "").unwrap();
+    assert_eq!((built_in.rows(), built_in.steps_per_epoch()), (16, 4));
+    assert_eq!((built_in.positions_per_epoch(), built_in.valid_per_epoch()), (256, 240));
+    // The first batch's rows, as text.
+    let names = ["Hello world", "Machine learning", "Neural network", "Deep learning"];
+    for (row, name) in names.iter().enumerate() {
+        let text = format!("{name} -> {name}");
+        let tokens: Vec<u32> = text.bytes().take(15).map(u32::from).collect();
+        assert_eq!(built_in.batch(0).tokens[16 * row..16 * row + 15], tokens);
+        assert_eq!(built_in.batch(0).targets[16 * row], u32::from(text.as_bytes()[1]));
+    }
+    let lines = [
+        "Hello world",
+        "Machine learning",
+        "Neural network",
+        "Deep learning",
+        "Transformer model",
+        "Attention mechanism",
+        "Gradient descent",
+        "Backpropagation",
+        "Activation function",
+        "Loss function",
+        "Learning rate",
+        "Training data",
+        "Batch normalization",
+        "Convolutional layer",
+        "Recurrent network",
+        "Language model",
+    ];
+    let json: String = lines.iter().map(|x| format!("{{\"input\": \"{x}\", \"output\": \"{x}\"}}\r\n")).collect();
+    let path = file("hlx.jsonl", format!("\u{feff}{json}\n").as_bytes());
+    assert_eq!(open("hlx-full", "jsonl", path.to_str().unwrap()).unwrap(), built_in);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn any_bytes_are_text() {
+    let path = file("bytes.txt", &[200; 130]);
+    let batches = open("gpt-small-test", "text", path.to_str().unwrap()).unwrap();
+    assert_eq!((batches.rows(), batches.valid_per_epoch(), batches.batch(0).tokens[0]), (3, 129, 200));
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    let refuse = |corpus: &str, path: &PathBuf| open("hlx-full", corpus, path.to_str().unwrap()).unwrap_err();
+    let empty = file("empty", b"");
+    assert!(refuse("jsonl", &empty).ends_with("there is nothing in it to train on"));
+    assert!(refuse("text", &empty).ends_with("there is nothing in it to train on"));
+    let high = file("high", &[200; 20]);
+    assert!(refuse("text", &high).ends_with("it has token 200, and model.vocab_size is 128"));
+    let list = file("list", b"[1, 2]\n");
+    assert!(refuse("jsonl", &list).contains("line 1: "));
+    assert!(refuse("jsonl", &std::env::temp_dir()).ends_with("it is not a file"));
+    assert!(refuse("jsonl", &PathBuf::from("/no/such/file")).starts_with("/no/such/file: "));
+    assert!(refuse("jsonl", &PathBuf::new()).contains("data.path names no file"));
+    for path in [empty, high, list] {
+        fs::remove_file(path).unwrap();
+    }
+}
