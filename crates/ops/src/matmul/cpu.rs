@@ -29,8 +29,11 @@ const GROUP: usize = 4;
 const PARTS: usize = 48;
 /// Columns of d that a part computes as dot products.
 const COLUMNS: usize = 32;
-/// Up to as many rows of d are computed as dot products where both operands lie along the sum.
-const DOT_ROWS: usize = 4;
+/// Up to as many rows of d are computed as dot products where both operands lie along the sum: there, what a row of d
+/// is does not depend on how many rows there are.
+const DOT_ROWS: usize = 16;
+/// Running sums of a dot product.
+const SUMS: usize = 32;
 
 /// How a product is done. The vector operand's columns are loaded 64 at a time from panels; the rows of the other are
 /// broadcast. Everything here follows from the shape alone, and so does the order of each sum: the terms one after the
@@ -159,7 +162,7 @@ struct Kernels {
 
 /// The three kernels for lanes of one instruction set.
 macro_rules! kernels {
-    ($lane:ty, $vectors:literal $(, $features:literal)?) => {{
+    ($lane:ty, $vectors:literal, $sums:literal x $rows:literal $(, $features:literal)?) => {{
         $(#[target_feature(enable = $features)])?
         unsafe fn m(args: &CpuArgs, part: usize) {
             // SAFETY: this function is entered only where the features are there.
@@ -172,7 +175,8 @@ macro_rules! kernels {
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn d(args: &CpuArgs, part: usize) {
-            dot(args, part);
+            // SAFETY: as above.
+            unsafe { dot::<$lane, $sums, $rows>(args, part) }
         }
         Kernels {
             // SAFETY: the device reports an architecture only after detecting its features.
@@ -189,10 +193,10 @@ impl Kernels {
     fn of(architecture: &str) -> Kernels {
         match architecture {
             #[cfg(target_arch = "x86_64")]
-            "avx512" => kernels!(super::lane::Avx512, 4, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"),
+            "avx512" => kernels!(super::lane::Avx512, 4, 2 x 4, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"),
             #[cfg(target_arch = "x86_64")]
-            "avx2" => kernels!(super::lane::Avx2, 2, "avx2,fma"),
-            _ => kernels!(Portable, 2),
+            "avx2" => kernels!(super::lane::Avx2, 2, 4 x 2, "avx2,fma"),
+            _ => kernels!(Portable, 2, 8 x 1),
         }
     }
 }
@@ -398,48 +402,138 @@ impl Part {
     }
 }
 
-/// A part of d = [c +] a b^T with few rows: dot products of 32 running sums, added in a fixed order.
+/// A part of d = [c +] a b^T with few rows: dot products of `SUMS` running sums (S vectors), R rows at a time.
+///
+/// # Safety
+/// The lane's instructions are there.
 #[inline(always)]
-fn dot(args: &CpuArgs, part: usize) {
-    // One or few rows make the way turned.
+unsafe fn dot<L: Lane, const S: usize, const R: usize>(args: &CpuArgs, part: usize) {
+    // Few rows make the way turned.
     let Way { rows: n, columns: m, k, row, .. } = Way::from_words(args.words);
     let blocks = n.div_ceil(COLUMNS);
     let (product, first) = (part / blocks, part % blocks * COLUMNS);
-    let columns: Range<usize> = first..n.min(first + COLUMNS);
     let (a, b) = (&input::<f32>(args, 0)[product * m * k..], &input::<f32>(args, 1)[product * k * n..]);
-    for i in 0..m {
-        let start = (product * m + i) * n;
-        let d = output::<f32>(args, args.operands.len() - 1, start + columns.start..start + columns.end);
-        let x = &a[i * k..(i + 1) * k];
-        for (d, j) in d.iter_mut().zip(columns.clone()) {
-            let sum = dot_product(x, &b[j * k..(j + 1) * k]);
-            *d = if args.operands.len() == 4 {
-                // SAFETY: c is one row, or as large as d, whose element this part alone reads and writes.
-                sum + unsafe { *pointer::<f32>(args, 2).add(if row { j } else { start + j }) }
-            } else {
-                sum
-            };
+    let d: *mut f32 = pointer(args, args.operands.len() - 1);
+    let c = (args.operands.len() == 4).then(|| pointer::<f32>(args, 2));
+    for j in first..n.min(first + COLUMNS) {
+        let y = &b[j * k..(j + 1) * k];
+        for i in (0..m).step_by(R) {
+            let mut sums = [0.0; R];
+            // SAFETY: the rows are in bounds; c is one row, or as large as d, whose elements this part alone touches.
+            unsafe {
+                if i + R <= m {
+                    sums = dot_products::<L, S, R>(&a[i * k..(i + R) * k], y);
+                } else {
+                    for r in i..m {
+                        [sums[r - i]] = dot_products::<L, S, 1>(&a[r * k..(r + 1) * k], y);
+                    }
+                }
+                for r in i..m.min(i + R) {
+                    let at = (product * m + r) * n + j;
+                    let before = c.map_or(0.0, |c| *c.add(if row { j } else { at }));
+                    *d.add(at) = before + sums[r - i];
+                }
+            }
         }
     }
 }
 
+/// The products of R rows with `y`; each is summed in the same order whatever R.
+///
+/// # Safety
+/// The lane's instructions are there; S vectors hold `SUMS` elements.
 #[inline(always)]
-fn dot_product(x: &[f32], y: &[f32]) -> f32 {
-    const SUMS: usize = 32;
-    let mut sums = [0.0f32; SUMS];
-    let (xs, ys) = (x.chunks_exact(SUMS), y.chunks_exact(SUMS));
-    let rest: f32 = xs.remainder().iter().zip(ys.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in xs.zip(ys) {
-        for i in 0..SUMS {
-            sums[i] += x[i] * y[i];
+unsafe fn dot_products<L: Lane, const S: usize, const R: usize>(rows: &[f32], y: &[f32]) -> [f32; R] {
+    let k = y.len();
+    assert!(rows.len() == R * k && S * L::WIDTH == SUMS);
+    let whole = k / SUMS * SUMS;
+    // SAFETY: whole vectors lie below `whole`.
+    unsafe {
+        let mut sums = [[L::zero(); S]; R];
+        for p in (0..whole).step_by(SUMS) {
+            for x in 0..S {
+                let at = p + x * L::WIDTH;
+                let vector = L::load(y.as_ptr().add(at));
+                for r in 0..R {
+                    sums[r][x] = L::multiply_add(L::load(rows.as_ptr().add(r * k + at)), vector, sums[r][x]);
+                }
+            }
+        }
+        std::array::from_fn(|r| {
+            let rest: f32 = (whole..k).map(|p| rows[r * k + p] * y[p]).sum();
+            let mut all = [0.0; SUMS];
+            for x in 0..S {
+                L::store(all.as_mut_ptr().add(x * L::WIDTH), sums[r][x]);
+            }
+            let mut width = SUMS;
+            while width > 1 {
+                width /= 2;
+                for i in 0..width {
+                    all[i] += all[i + width];
+                }
+            }
+            all[0] + rest
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::matmul::{MATMUL, MATMUL_ADD};
+    use device::{Choice, Device, Options, check};
+    use graph::{Case, CaseInput, Params, Tuning};
+    use tensor::rng::Philox;
+
+    fn devices() -> Vec<Device> {
+        let open = |architecture: &str| {
+            let architecture = Some(architecture.to_string());
+            Device::open(Choice::Cpu, &Options { threads: Some(1), architecture, ..Options::default() })
+        };
+        ["avx512", "avx2", "portable"].into_iter().filter_map(|a| open(a).ok()).collect()
+    }
+
+    fn case(batch: usize, [m, n, k]: [usize; 3], ta: bool, tb: bool, c: Option<bool>) -> Case {
+        let matrix = |x: usize, y: usize, flip: bool| {
+            let sizes = if flip { [batch, y, x] } else { [batch, x, y] };
+            CaseInput::normal(if batch == 1 { sizes[1..].to_vec() } else { sizes.to_vec() })
+        };
+        let params = Params::NONE.with_u32("transpose_a", usize::from(ta)).with_u32("transpose_b", usize::from(tb));
+        let mut inputs = vec![matrix(m, k, ta), matrix(k, n, tb)];
+        inputs.extend(c.map(|row| if row { CaseInput::normal([n]) } else { matrix(m, n, false) }));
+        Case::new("test", params, inputs)
+    }
+
+    #[test]
+    fn products_of_any_size_are_right() {
+        let random = Philox::new(3, "sizes");
+        for device in devices() {
+            for i in 0..60u64 {
+                let below = |j: u64, bound: u32| random.below(16 * i + j, bound) as usize;
+                let sizes = [1 + below(0, 180), 1 + below(1, 180), 1 + below(2, 300)];
+                let (ta, tb) = (below(3, 2) == 1, below(4, 2) == 1);
+                let c = [None, Some(false), Some(true)][below(5, 3)];
+                let batch = 1 + below(6, 2);
+                let op = if c.is_some() { &MATMUL_ADD } else { &MATMUL };
+                let done = check::run(&device, op, &case(batch, sizes, ta, tb, c), &Tuning::default(), i).unwrap();
+                let name = format!("{batch} x {sizes:?} {ta} {tb} {c:?} on {}", device.spec().architecture);
+                assert!(done.error < 5e-5, "{name}: {} at {:?}", done.error, done.worst);
+            }
         }
     }
-    let mut width = SUMS;
-    while width > 1 {
-        width /= 2;
-        for i in 0..width {
-            sums[i] += sums[i + width];
+
+    #[test]
+    fn a_row_does_not_depend_on_how_many_there_are_up_to_16() {
+        let rows = |device: &Device, m: usize| {
+            let mut case = case(1, [m, 50, 333], false, true, None);
+            let values = |elements: usize| (0..elements).map(|e| ((e * 7919 % 1000) as f64 / 500.0 - 1.0) / 3.0);
+            for input in &mut case.inputs {
+                input.fill = graph::Fill::Values(values(input.ty.elements()).collect());
+            }
+            check::run(device, &MATMUL, &case, &Tuning::default(), 0).unwrap().bits.remove(0)
+        };
+        for device in devices() {
+            let all = rows(&device, 16);
+            assert!((1..16).all(|m| rows(&device, m) == all[..m * 50]));
         }
     }
-    sums[0] + rest
 }
