@@ -52,8 +52,8 @@ pub fn gelu_derivative(x: f32) -> f32 {
     let p = p * u + 1.843_042_8e-5;
     let p = p * u + 1.423_743e-2;
     let p = p * u - 3.102_389_1e-2;
-    let p = p * u + 7.978_851_9e-1;
-    let q = 8.998_810_4e-6;
+    let p = p * u + 7.978_852e-1;
+    let q = 8.998_81e-6;
     let q = q * u + 1.921_862_3e-4;
     let q = q * u + 3.523_552e-3;
     let q = q * u + 4.097_818_4e-2;
