@@ -225,3 +225,14 @@ fn a_run_killed_while_it_saves_goes_on_to_the_same_bits() {
 fn name(entry: &fs::DirEntry) -> String {
     entry.file_name().to_string_lossy().into_owned()
 }
+
+#[test]
+fn a_reader_that_leaves_stops_nothing() {
+    let place = Place::new("reader");
+    let line = format!("train --preset hlx-simple --set model.num_layers=1 --epochs 3 --out a {CPU}");
+    let (out, err) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+    let mut child = place.command(&line).stdout(out).stderr(err).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    assert!(child.wait().unwrap().success());
+    assert!(place.0.join("a/run.json").exists());
+}

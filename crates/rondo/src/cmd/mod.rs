@@ -47,7 +47,7 @@ impl Failure {
     /// Says it on stderr.
     pub fn print(&self) {
         if !self.message.is_empty() {
-            eprintln!("error: {}", self.message);
+            say(format_args!("error: {}", self.message));
         }
     }
 }
@@ -97,7 +97,7 @@ impl DeviceFlags {
         }
         let options = Options { threads: self.threads, ..Options::default() };
         let device = Device::open(self.device, &options)?;
-        eprintln!("rondo {} · {}", env!("CARGO_PKG_VERSION"), describe(&device));
+        say(format_args!("rondo {} · {}", env!("CARGO_PKG_VERSION"), describe(&device)));
         Ok(device)
     }
 }
@@ -106,6 +106,12 @@ impl DeviceFlags {
 pub fn describe(device: &Device) -> String {
     let spec = device.spec();
     format!("{} · {}, {} · {}", spec.kind, spec.name, spec.architecture, device.reason())
+}
+
+/// Says something on stderr, whether or not anybody reads it.
+pub fn say(text: impl Display) {
+    // Work goes on without its reader.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
 /// Prints the product of a verb on stdout. A reader who has left (`| head`) is no error.

@@ -1,6 +1,6 @@
 //! `rondo plan`: shows a preset's training step as it would run on a machine, which need not be this one.
 
-use super::{DeviceFlags, Failure, Outcome, product};
+use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
 use ::train::step;
 use graph::plan::BufferKind;
@@ -42,7 +42,12 @@ pub fn run(args: Args) -> Outcome {
     let spec = match &args.spec {
         Some(name) => {
             let spec = find_spec(name)?;
-            eprintln!("rondo {} · planned for {} ({}), asked for", env!("CARGO_PKG_VERSION"), spec.name, spec.kind);
+            say(format_args!(
+                "rondo {} · planned for {} ({}), asked for",
+                env!("CARGO_PKG_VERSION"),
+                spec.name,
+                spec.kind
+            ));
             spec
         }
         None => args.device.open()?.spec().clone(),
@@ -52,7 +57,7 @@ pub fn run(args: Args) -> Outcome {
         product(serde_json::to_string_pretty(&as_json(&plan)).map_err(Failure::failed)?);
     } else {
         product(plan.table().trim_end());
-        eprintln!("Train it: rondo train --preset {}", config.preset);
+        say(format_args!("Train it: rondo train --preset {}", config.preset));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `rondo train`: trains a model from a preset or a configuration file, or goes on with a run.
 
-use super::{DeviceFlags, Failure, Outcome, product};
+use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
 use ::train::run::Row;
 use ::train::summary::Summary;
@@ -96,12 +96,12 @@ pub fn run(args: Args) -> Outcome {
     match ending? {
         Ending::Finished(summary) => {
             screen.finish(&summary, run.path());
-            eprintln!("Train on: rondo train --resume {} --epochs N", run.path().display());
+            say(format_args!("Train on: rondo train --resume {} --epochs N", run.path().display()));
             Ok(())
         }
         Ending::Interrupted(summary) => {
             screen.finish(&summary, run.path());
-            eprintln!("Resume: rondo train --resume {}          # continues bit for bit", run.path().display());
+            say(format_args!("Resume: rondo train --resume {}          # continues bit for bit", run.path().display()));
             Err(Failure { code: 130, message: String::new() })
         }
     }
@@ -112,7 +112,7 @@ fn open(args: &Args, screen: &mut Screen) -> Result<Run, Failure> {
         let path = args.resumed(given.as_ref())?;
         let device = args.device.open()?;
         let run = Run::resume(&device, &path, &args.settings(), screen)?;
-        eprintln!("resume  {} after step {}", path.display(), run.step());
+        say(format_args!("resume  {} after step {}", path.display(), run.step()));
         return Ok(run);
     }
     let overrides = Overrides { preset: args.preset.clone(), file: args.config.clone(), set: args.settings() };
@@ -131,7 +131,7 @@ fn init_only(run: &mut Run, screen: &mut Screen) -> Outcome {
     } else {
         product(path.display());
     }
-    eprintln!("Train it: rondo train --resume {}", run.path().display());
+    say(format_args!("Train it: rondo train --resume {}", run.path().display()));
     Ok(())
 }
 
@@ -152,28 +152,28 @@ fn describe(run: &Run) {
         path => path,
     };
     let corpus = format!("{:?}", config.data.corpus).to_lowercase();
-    eprintln!(
+    say(format_args!(
         "data    {corpus}, {source}: {} rows of {} tokens, {} steps an epoch",
         batches.rows(),
         model.max_context,
         batches.steps_per_epoch()
-    );
-    eprintln!(
+    ));
+    say(format_args!(
         "model   {}: {} layers · {} wide · {} heads · {} parameters",
         config.preset,
         model.num_layers,
         model.hidden_size,
         model.num_heads,
         run.trainer().num_parameters()
-    );
-    eprintln!(
+    ));
+    say(format_args!(
         "plan    {} steps of {} launches · arena {} · all memory {}",
         run.total_steps(),
         plan.launches.len(),
         megabytes(plan.arena_bytes()),
         megabytes(plan.total_bytes())
-    );
-    eprintln!("run     {}   seed {}", run.path().display(), config.seed);
+    ));
+    say(format_args!("run     {}   seed {}", run.path().display(), config.seed));
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -222,7 +222,7 @@ impl Screen {
     /// Removes the line that is being updated.
     fn clear(&mut self) {
         if std::mem::take(&mut self.line_shown) {
-            eprint!("\r\x1b[2K");
+            update(format_args!(""));
         }
     }
 
@@ -235,9 +235,16 @@ impl Screen {
             print_summary(summary);
         }
         if let Some(path) = &self.last_saved {
-            eprintln!("saved   {}", path.display());
+            say(format_args!("saved   {}", path.display()));
         }
     }
+}
+
+/// Shows a line in place of the one before.
+fn update(text: impl std::fmt::Display) {
+    let mut stderr = std::io::stderr().lock();
+    // A progress line that can't be shown is no reason to stop.
+    let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
 }
 
 fn print_summary(s: &Summary) {
@@ -266,17 +273,15 @@ impl Observer for Screen {
     fn step(&mut self, step: usize, of: usize, measured: &Measured) {
         if self.stop.load(Ordering::Relaxed) && !std::mem::replace(&mut self.said_stop, true) {
             self.clear();
-            eprintln!("stopping after this step (Ctrl-C again to quit now)");
+            say(format_args!("stopping after this step (Ctrl-C again to quit now)"));
         }
         let due = self.shown.is_none_or(|t| t.elapsed() >= Duration::from_millis(100));
         if self.terminal && due && step < of {
             self.shown = Some(Instant::now());
             self.line_shown = true;
-            eprint!("\r\x1b[2Kstep {step} of {of}   loss {:.4}   |g| {:.3}", measured.loss, measured.grad_norm);
-            // A progress line that can't be shown is no reason to stop.
-            let _ = std::io::stderr().flush();
+            update(format_args!("step {step} of {of}   loss {:.4}   |g| {:.3}", measured.loss, measured.grad_norm));
         } else if !self.terminal && step.is_multiple_of(of.div_ceil(PROGRESS_LINES)) {
-            eprintln!("step {step} of {of}   loss {:.4}   |g| {:.3}", measured.loss, measured.grad_norm);
+            say(format_args!("step {step} of {of}   loss {:.4}   |g| {:.3}", measured.loss, measured.grad_norm));
         }
     }
 
@@ -301,7 +306,7 @@ impl Observer for Screen {
 
     fn warning(&mut self, text: &str) {
         self.clear();
-        eprintln!("warning: {text}");
+        say(format_args!("warning: {text}"));
     }
 
     fn saved(&mut self, path: &Path) {
