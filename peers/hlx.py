@@ -230,6 +230,8 @@ def main():
         torch.set_num_threads(args.threads)
     torch.set_float32_matmul_precision("highest")  # no TF32: Rondo's products are f32 too
     device = torch.device(args.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     dtype = {"f32": torch.float32, "f64": torch.float64}[args.dtype]
 
     weights = read_safetensors(args.weights / "model.safetensors")

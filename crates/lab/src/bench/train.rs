@@ -71,7 +71,7 @@ pub struct Pair {
 pub struct Report {
     /// What was trained.
     pub preset: String,
-    /// Passes over the data of each run, those left out of medians, and steps of each run.
+    /// Passes over the data of each run.
     pub epochs: usize,
     /// Passes that the medians leave out.
     pub warmup: usize,
@@ -215,8 +215,7 @@ fn compare(ours: &[f32], theirs: &[Option<f64>]) -> Result<f64, Error> {
     for (i, (&ours, theirs)) in ours.iter().zip(theirs).enumerate() {
         let (ours, theirs) = (f64::from(ours), theirs.unwrap_or(f64::NAN));
         let difference = (ours - theirs).abs() / theirs.abs();
-        // Written so that a NaN is refused too.
-        if !(difference <= SAME_LOSS) {
+        if difference.is_nan() || difference > SAME_LOSS {
             return Err(Error::Losses { step: i + 1, ours, theirs });
         }
         worst = worst.max(difference);
