@@ -9,7 +9,7 @@ use crate::config::{Config, Corpus};
 use std::path::Path;
 
 /// Files above this size are refused: all rows are held in memory.
-const LARGEST_FILE: u64 = 1 << 29;
+const LARGEST_FILE: u64 = 1 << 28;
 
 /// Rows of equal length: what a model reads and what it should say.
 #[derive(Clone, Debug, PartialEq)]
