@@ -1,7 +1,7 @@
 //! `rondo bench`: times ops against this machine's limits, and training against peers.
 
 use super::{DeviceFlags, Failure, Outcome, product};
-use ::train::config::Overrides;
+use ::train::config::{Corpus, Overrides};
 use device::Choice;
 use device::check::CheckError;
 use graph::{DeviceKind, Limits};
@@ -141,6 +141,10 @@ fn train(args: &Train) -> Outcome {
         overrides = overrides.with(&format!("epochs={epochs}")).with("steps=0");
     }
     let config = overrides.resolve().map_err(::train::Error::from)?;
+    if config.data.corpus != Corpus::Hlx {
+        let what = format!("preset {} is not of the hlx corpus, the only one that the peer's side knows", args.preset);
+        return Err(Failure::usage(format!("{what}\n  help: use hlx-simple or hlx-full")));
+    }
     let torch = Torch::find(&args.python).map_err(Failure::resources)?;
     let device = args.device.open()?;
     let on_cpu = device.spec().kind == DeviceKind::Cpu;
