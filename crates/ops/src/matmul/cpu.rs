@@ -15,10 +15,8 @@ use std::ops::Range;
 const TERMS: usize = 128;
 /// Terms that are summed at once where panels are packed already and d is turned: the panel stays in the second cache.
 const LONG_TERMS: usize = 1024;
-/// Most rows of a part whose broadcast operand is read where it lies.
+/// Most rows of a part.
 const BLOCK: usize = 240;
-/// Most rows of a part that packs its broadcast operand.
-const PACKED_BLOCK: usize = 192;
 /// Most rows of a part that turns its block of d.
 const TURNED_BLOCK: usize = 96;
 /// Fewest rows of a part, but for those of turned blocks.
@@ -91,9 +89,9 @@ impl Way {
         self.columns.div_ceil(PANEL)
     }
 
-    /// Panels of a part: one where it costs nothing to read the broadcast operand again, else some.
+    /// Panels of a part: one where the part packs it, else some, for which the broadcast operand stays in the cache.
     fn group(&self) -> usize {
-        if self.turned || !(self.along_rows || self.packed) {
+        if self.turned || !self.packed {
             return 1;
         }
         let panels = self.panels().max(1);
@@ -102,11 +100,7 @@ impl Way {
 
     /// Rows of a part: as many as leave enough parts, cut evenly.
     fn block(&self) -> usize {
-        let (least, most) = match (self.turned, self.along_rows) {
-            (true, _) => (32, TURNED_BLOCK),
-            (false, true) => (LEAST_BLOCK, PACKED_BLOCK),
-            (false, false) => (LEAST_BLOCK, BLOCK),
-        };
+        let (least, most) = if self.turned { (32, TURNED_BLOCK) } else { (LEAST_BLOCK, BLOCK) };
         let wanted = (self.rows * self.panels().div_ceil(self.group()) / PARTS).clamp(least, most);
         if wanted == least {
             return least;
@@ -363,7 +357,6 @@ impl Part {
         let s = &input::<f32>(args, 0)[self.product * m * k..];
         let v = &input::<f32>(args, 1)[self.product * k * if packed { self.way.panels() * PANEL } else { n }..];
         let mut packed_v = Local::<{ TERMS * PANEL }>::new();
-        let mut packed_s = Local::<{ TERMS * PACKED_BLOCK }>::new();
         let step = self.way.terms();
         for from in (0..k.max(1)).step_by(step) {
             let terms = step.min(k - from);
@@ -371,31 +364,23 @@ impl Part {
             // SAFETY: rows, terms and columns are in bounds of both operands.
             unsafe {
                 let s = if along_rows {
-                    for p in 0..terms {
-                        let source = s.as_ptr().add((from + p) * m + first);
-                        std::ptr::copy_nonoverlapping(source, packed_s.pointer().add(p * PACKED_BLOCK), rows);
-                    }
                     let at = s.as_ptr().wrapping_add(next.0 * m + first);
                     ahead = Ahead { at, stride: m, rows: next.1, width: rows };
-                    Broadcast { at: packed_s.pointer(), row_stride: 1, term_stride: PACKED_BLOCK }
+                    Broadcast { at: s.as_ptr().add(from * m + first), row_stride: 1, term_stride: m }
                 } else {
                     Broadcast { at: s.as_ptr().add(first * k + from), row_stride: k, term_stride: 1 }
                 };
                 for panel in self.panels.clone() {
-                    let after = if packed {
-                        let at = v.as_ptr().add((panel * k + from) * PANEL);
-                        tiles::<L, V>(rows, terms, s, at, target(panel, from > 0), [ahead, Ahead::NOTHING]);
-                        continue;
-                    } else if panel + 1 < self.panels.end {
-                        (from, panel + 1, terms)
+                    let (c, column) = (target(panel, from > 0), panel * PANEL);
+                    if packed {
+                        let at = v.as_ptr().add(panel * k * PANEL + from * PANEL);
+                        tiles::<L, V>(rows, terms, s, at, c, [ahead, Ahead::NOTHING]);
                     } else {
-                        (next.0, self.panels.start, next.1)
-                    };
-                    let width = PANEL.min(n - panel * PANEL);
-                    copy_panel(v.as_ptr().add(from * n + panel * PANEL), n, terms, width, packed_v.pointer());
-                    let at = v.as_ptr().wrapping_add(after.0 * n + after.1 * PANEL);
-                    let vectors = Ahead { at, stride: n, rows: after.2, width: PANEL };
-                    tiles::<L, V>(rows, terms, s, packed_v.pointer(), target(panel, from > 0), [vectors, ahead]);
+                        let at = v.as_ptr().add(from * n + column);
+                        copy_panel(at, n, terms, PANEL.min(n - column), packed_v.pointer());
+                        let vectors = Ahead { at: at.wrapping_add(terms * n), stride: n, rows: next.1, width: PANEL };
+                        tiles::<L, V>(rows, terms, s, packed_v.pointer(), c, [vectors, ahead]);
+                    }
                 }
             }
         }
