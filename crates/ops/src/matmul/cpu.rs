@@ -31,7 +31,7 @@ const COLUMNS: usize = 32;
 /// is does not depend on how many rows there are.
 const DOT_ROWS: usize = 16;
 /// Running sums of a dot product.
-const SUMS: usize = 32;
+const SUMS: usize = 16;
 
 /// How a product is done. The vector operand's columns are loaded 64 at a time from panels; the rows of the other are
 /// broadcast. Everything here follows from the shape alone, and so does the order of each sum: the terms one after the
@@ -156,7 +156,7 @@ struct Kernels {
 
 /// The three kernels for lanes of one instruction set.
 macro_rules! kernels {
-    ($lane:ty, $vectors:literal, $sums:literal x $rows:literal $(, $features:literal)?) => {{
+    ($lane:ty, $vectors:literal, $sums:literal x $rows:literal x $others:literal $(, $features:literal)?) => {{
         $(#[target_feature(enable = $features)])?
         unsafe fn m(args: &CpuArgs, part: usize) {
             // SAFETY: this function is entered only where the features are there.
@@ -170,7 +170,7 @@ macro_rules! kernels {
         $(#[target_feature(enable = $features)])?
         unsafe fn d(args: &CpuArgs, part: usize) {
             // SAFETY: as above.
-            unsafe { dot::<$lane, $sums, $rows>(args, part) }
+            unsafe { dot::<$lane, $sums, $rows, $others>(args, part) }
         }
         Kernels {
             // SAFETY: the device reports an architecture only after detecting its features.
@@ -187,10 +187,10 @@ impl Kernels {
     fn of(architecture: &str) -> Kernels {
         match architecture {
             #[cfg(target_arch = "x86_64")]
-            "avx512" => kernels!(super::lane::Avx512, 4, 2 x 4, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"),
+            "avx512" => kernels!(super::lane::Avx512, 4, 1 x 4 x 4, "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"),
             #[cfg(target_arch = "x86_64")]
-            "avx2" => kernels!(super::lane::Avx2, 2, 4 x 2, "avx2,fma"),
-            _ => kernels!(Portable, 2, 8 x 1),
+            "avx2" => kernels!(super::lane::Avx2, 2, 2 x 2 x 2, "avx2,fma"),
+            _ => kernels!(Portable, 2, 4 x 1 x 2),
         }
     }
 }
@@ -387,79 +387,100 @@ impl Part {
     }
 }
 
-/// A part of d = [c +] a b^T with few rows: dot products of `SUMS` running sums (S vectors), R rows at a time.
+/// A part of d = [c +] a b^T with few rows: dot products of `SUMS` running sums (S vectors), R rows of a by J of b at a
+/// time.
 ///
 /// # Safety
 /// The lane's instructions are there.
 #[inline(always)]
-unsafe fn dot<L: Lane, const S: usize, const R: usize>(args: &CpuArgs, part: usize) {
+unsafe fn dot<L: Lane, const S: usize, const R: usize, const J: usize>(args: &CpuArgs, part: usize) {
     // Few rows make the way turned.
-    let Way { rows: n, columns: m, k, row, .. } = Way::from_words(args.words);
+    let Way { rows: n, columns: m, .. } = Way::from_words(args.words);
     let blocks = n.div_ceil(COLUMNS);
     let (product, first) = (part / blocks, part % blocks * COLUMNS);
-    let (a, b) = (&input::<f32>(args, 0)[product * m * k..], &input::<f32>(args, 1)[product * k * n..]);
-    let d: *mut f32 = pointer(args, args.operands.len() - 1);
-    let c = (args.operands.len() == 4).then(|| pointer::<f32>(args, 2));
-    for j in first..n.min(first + COLUMNS) {
-        let y = &b[j * k..(j + 1) * k];
+    let last = n.min(first + COLUMNS);
+    for j in (first..last).step_by(J) {
         for i in (0..m).step_by(R) {
-            let mut sums = [0.0; R];
-            // SAFETY: the rows are in bounds; c is one row, or as large as d, whose elements this part alone touches.
+            // SAFETY: the rows of both are in bounds.
             unsafe {
-                if i + R <= m {
-                    sums = dot_products::<L, S, R>(&a[i * k..(i + R) * k], y);
-                } else {
-                    for r in i..m {
-                        [sums[r - i]] = dot_products::<L, S, 1>(&a[r * k..(r + 1) * k], y);
+                match (i + R <= m, j + J <= last) {
+                    (true, true) => dots::<L, S, R, J>(args, product, i, j),
+                    (true, false) => (j..last).for_each(|j| dots::<L, S, R, 1>(args, product, i, j)),
+                    (false, true) => (i..m).for_each(|i| dots::<L, S, 1, J>(args, product, i, j)),
+                    (false, false) => {
+                        (i..m).for_each(|i| (j..last).for_each(|j| dots::<L, S, 1, 1>(args, product, i, j)));
                     }
-                }
-                for r in i..m.min(i + R) {
-                    let at = (product * m + r) * n + j;
-                    let before = c.map_or(0.0, |c| *c.add(if row { j } else { at }));
-                    *d.add(at) = before + sums[r - i];
                 }
             }
         }
     }
 }
 
-/// The products of R rows with `y`; each is summed in the same order whatever R.
+/// R x J elements of d from (i, j) on; each is summed in the same order whatever R and J.
+///
+/// # Safety
+/// The lane's instructions are there; S vectors hold `SUMS` elements; the elements are in bounds and this part's own.
+#[inline(always)]
+unsafe fn dots<L: Lane, const S: usize, const R: usize, const J: usize>(
+    args: &CpuArgs,
+    product: usize,
+    i: usize,
+    j: usize,
+) {
+    let Way { rows: n, columns: m, k, row, .. } = Way::from_words(args.words);
+    let a = &input::<f32>(args, 0)[(product * m + i) * k..][..R * k];
+    let b = &input::<f32>(args, 1)[(product * n + j) * k..][..J * k];
+    let d: *mut f32 = pointer(args, args.operands.len() - 1);
+    let c = (args.operands.len() == 4).then(|| pointer::<f32>(args, 2));
+    let whole = k / SUMS * SUMS;
+    // SAFETY: whole vectors lie below `whole`; c is one row, or as large as d.
+    unsafe {
+        let mut sums = [[[L::zero(); S]; R]; J];
+        for p in (0..whole).step_by(SUMS) {
+            for y in 0..J {
+                // The next rows of b are on their way while these are summed.
+                L::fetch(b.as_ptr().wrapping_add((J + y) * k + p));
+                for x in 0..S {
+                    let at = p + x * L::WIDTH;
+                    let vector = L::load(b.as_ptr().add(y * k + at));
+                    for r in 0..R {
+                        let other = L::load(a.as_ptr().add(r * k + at));
+                        sums[y][r][x] = L::multiply_add(other, vector, sums[y][r][x]);
+                    }
+                }
+            }
+        }
+        for r in 0..R {
+            for y in 0..J {
+                let rest: f32 = (whole..k).map(|p| a[r * k + p] * b[y * k + p]).sum();
+                let at = (product * m + i + r) * n + j + y;
+                let before = c.map_or(0.0, |c| *c.add(if row { j + y } else { at }));
+                *d.add(at) = before + (total::<L, S>(sums[y][r]) + rest);
+            }
+        }
+    }
+}
+
+/// The sum of all elements, in pairs.
 ///
 /// # Safety
 /// The lane's instructions are there; S vectors hold `SUMS` elements.
 #[inline(always)]
-unsafe fn dot_products<L: Lane, const S: usize, const R: usize>(rows: &[f32], y: &[f32]) -> [f32; R] {
-    let k = y.len();
-    assert!(rows.len() == R * k && S * L::WIDTH == SUMS);
-    let whole = k / SUMS * SUMS;
-    // SAFETY: whole vectors lie below `whole`.
-    unsafe {
-        let mut sums = [[L::zero(); S]; R];
-        for p in (0..whole).step_by(SUMS) {
-            for x in 0..S {
-                let at = p + x * L::WIDTH;
-                let vector = L::load(y.as_ptr().add(at));
-                for r in 0..R {
-                    sums[r][x] = L::multiply_add(L::load(rows.as_ptr().add(r * k + at)), vector, sums[r][x]);
-                }
-            }
-        }
-        std::array::from_fn(|r| {
-            let rest: f32 = (whole..k).map(|p| rows[r * k + p] * y[p]).sum();
-            let mut all = [0.0; SUMS];
-            for x in 0..S {
-                L::store(all.as_mut_ptr().add(x * L::WIDTH), sums[r][x]);
-            }
-            let mut width = SUMS;
-            while width > 1 {
-                width /= 2;
-                for i in 0..width {
-                    all[i] += all[i + width];
-                }
-            }
-            all[0] + rest
-        })
+unsafe fn total<L: Lane, const S: usize>(sums: [L; S]) -> f32 {
+    let mut all = [0.0; SUMS];
+    assert_eq!(S * L::WIDTH, SUMS);
+    for (to, sum) in all.chunks_exact_mut(L::WIDTH).zip(sums) {
+        // SAFETY: the chunk has as many elements as the vector.
+        unsafe { L::store(to.as_mut_ptr(), sum) };
     }
+    let mut width = SUMS;
+    while width > 1 {
+        width /= 2;
+        for i in 0..width {
+            all[i] += all[i + width];
+        }
+    }
+    all[0]
 }
 
 #[cfg(test)]
