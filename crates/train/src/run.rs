@@ -20,8 +20,8 @@ use std::time::Instant;
 
 /// Gradients in a row that may be not finite before the run stops.
 const MOST_SKIPPED: usize = 3;
-/// Steps after which nothing may allocate any more.
-const WARM_UP: usize = 4;
+/// Steps that warm up: what is counted and how far the host runs ahead begins after them.
+const WARM_UP: usize = 8;
 /// Most steps in flight before the host takes their results in; it then takes half of them.
 const IN_FLIGHT: usize = SLOTS - 2;
 /// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
@@ -91,29 +91,24 @@ pub struct Run {
     books: Books,
 }
 
-/// What the device's wrappers count between the first step's submission and the last's; checkpoints are left out.
+/// What the wrappers count from the end of the warm-up to the last step's submission; checkpoints are left out.
 #[derive(Default)]
 struct Counted {
+    steps: u64,
     submissions: u64,
     host_waits: u64,
     device_allocations: u64,
+    host_allocations: u64,
 }
 
-impl Counted {
-    fn add(&mut self, before: Counters, after: Counters) {
-        self.submissions += after.submissions - before.submissions;
-        self.host_waits += after.host_waits - before.host_waits;
-        self.device_allocations += after.device_allocations - before.device_allocations;
-    }
-}
+/// The wrappers' counters at one moment.
+struct Moment(Counters, u64);
 
 /// What is counted while steps run.
 #[derive(Default)]
 struct Books {
     flight: VecDeque<Ticket>,
     measured: Vec<Measured>,
-    allocations: u64,
-    allocation_steps: usize,
     counted: Counted,
     mark: Option<Instant>,
     start: Option<Instant>,
@@ -253,9 +248,9 @@ impl Run {
             if due || submitted == total {
                 self.drain(0, total, observer)?;
             } else if submitted - self.step() >= most {
-                let before = self.device.counters();
-                self.drain(most / 2, total, observer)?;
-                self.books.counted.add(before, self.device.counters());
+                // While warming up all are waited for, so that the first steps' own costs don't count as later ones'.
+                let keep = if self.step() < WARM_UP { 0 } else { most / 2 };
+                self.drain(keep, total, observer)?;
             }
             if due {
                 self.save(observer)?;
@@ -265,7 +260,7 @@ impl Run {
         self.drain(0, total, observer)?;
         self.save(observer)?;
         let finished = self.step() >= total;
-        let summary = self.summary(if finished { "finished" } else { "interrupted" }, self.step() - first)?;
+        let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
         let file = self.folder.summary_file();
         if self.step() > first || !file.exists() {
             let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
@@ -280,9 +275,10 @@ impl Run {
         if self.device.spec().kind == DeviceKind::Cpu {
             return 1;
         }
-        // Before a step is measured it is taken to run at a tenth of the machine's limit.
-        let guess = 1e4 * self.trainer.expected_seconds();
-        let steps = IN_FLIGHT_MS / self.history.step_ms.last().copied().unwrap_or(guess);
+        if self.step() < WARM_UP {
+            return WARM_UP / 2;
+        }
+        let steps = self.history.step_ms.last().map_or(4.0, |ms| IN_FLIGHT_MS / ms);
         (steps as usize).clamp(2, IN_FLIGHT)
     }
 
@@ -304,20 +300,28 @@ impl Run {
         if at_once {
             self.books.mark = Some(Instant::now());
         }
-        let (before, counters) = (host_allocations(), self.device.counters());
+        let before = self.moment();
         let ticket = self.trainer.submit(&batch, self.config.optimizer.lr as f32)?;
         self.books.flight.push_back(ticket);
-        self.books.counted.add(counters, self.device.counters());
-        self.count_allocations(before, 1);
+        self.count(before, 1);
         Ok(())
     }
 
-    fn count_allocations(&mut self, before: u64, steps: usize) {
-        let made = host_allocations() - before;
-        if self.history.step_ms.len() >= WARM_UP {
-            self.books.allocations += made;
-            self.books.allocation_steps += steps;
+    fn moment(&self) -> Moment {
+        Moment(self.device.counters(), host_allocations())
+    }
+
+    /// Adds what was counted since `before` to the books, once the warm-up is over.
+    fn count(&mut self, Moment(before, allocations): Moment, steps: u64) {
+        if self.history.step_ms.len() < WARM_UP {
+            return;
         }
+        let (now, counted) = (self.device.counters(), &mut self.books.counted);
+        counted.steps += steps;
+        counted.submissions += now.submissions - before.submissions;
+        counted.host_waits += now.host_waits - before.host_waits;
+        counted.device_allocations += now.device_allocations - before.device_allocations;
+        counted.host_allocations += host_allocations() - allocations;
     }
 
     /// Takes in the results of steps in flight until `keep` are left, and enters them in the books.
@@ -326,7 +330,7 @@ impl Run {
         if count == 0 {
             return Ok(());
         }
-        let before = host_allocations();
+        let before = self.moment();
         // One wait for the last of them; the others are then there.
         self.trainer.wait(self.books.flight[count - 1])?;
         self.books.measured.clear();
@@ -336,7 +340,9 @@ impl Run {
                 self.books.measured.push(measured);
             }
         }
-        self.count_allocations(before, 0);
+        // Waiting for all is no wait between steps: it ends the warm-up, a stretch before a checkpoint, or the run.
+        let before = if keep == 0 { Moment(self.device.counters(), before.1) } else { before };
+        self.count(before, 0);
         let now = Instant::now();
         let took = self.books.mark.map_or(0.0, |mark| now.duration_since(mark).as_secs_f64());
         self.books.mark = Some(now);
@@ -461,17 +467,16 @@ impl Run {
         Ok(())
     }
 
-    /// run.json, `steps` of whose steps ran in this process.
-    fn summary(&self, status: &str, steps: usize) -> Result<Summary, Error> {
+    /// run.json.
+    fn summary(&self, status: &str) -> Result<Summary, Error> {
         let (history, batches, spec) = (&self.history, &self.batches, self.device.spec());
         let step_ms = history.step_ms_median();
         let epoch_ms = history.epoch_ms_median(batches);
         let parameters = self.trainer.region(PARAMETERS)?;
         let counted = &self.books.counted;
-        let a_step = |count: u64| (steps > 0).then(|| count as f64 / steps as f64);
+        let a_step = |count: u64| (counted.steps > 0).then(|| count as f64 / counted.steps as f64);
         let finite = |x: f64| x.is_finite().then_some(x);
         let any = !history.losses.is_empty();
-        let warm = self.books.allocation_steps;
         Ok(Summary {
             status: status.into(),
             preset: self.config.preset.clone(),
@@ -496,7 +501,7 @@ impl Run {
             parameters_sha256: parameters_sha256(self.trainer.entries(), &parameters),
             losses_sha256: history.losses_sha256(),
             submissions_per_step: a_step(counted.submissions),
-            allocations_per_step: (warm > 0).then(|| self.books.allocations as f64 / warm as f64),
+            allocations_per_step: a_step(counted.host_allocations),
             device_allocations_per_step: a_step(counted.device_allocations),
             host_waits_per_step: a_step(counted.host_waits),
             wall_seconds: self.elapsed_sec(),
