@@ -325,16 +325,20 @@ impl Part {
                 let d = pointer::<f32>(args, args.operands.len() - 1).add(start);
                 let ahead = Ahead { at: d, stride: n, rows, width: columns };
                 self.sum::<L, V>(args, |_, accumulate| Sums { at, stride: PANEL, accumulate }, ahead);
+                if args.operands.len() < 4 {
+                    transpose::<L>(at, PANEL, columns, rows, d, n);
+                    continue;
+                }
                 transpose::<L>(at, PANEL, columns, rows, block.pointer(), TURNED_BLOCK);
                 for i in 0..rows {
                     let (from, to) = (block.pointer().add(i * TURNED_BLOCK), d.add(i * n));
-                    if args.operands.len() == 4 {
-                        let c = pointer::<f32>(args, 2).add(if row { first } else { start + i * n });
-                        for j in 0..columns {
-                            *to.add(j) = *c.add(j) + *from.add(j);
-                        }
-                    } else {
-                        std::ptr::copy_nonoverlapping(from, to, columns);
+                    let c = pointer::<f32>(args, 2).add(if row { first } else { start + i * n });
+                    let whole = columns / L::WIDTH * L::WIDTH;
+                    for j in (0..whole).step_by(L::WIDTH) {
+                        L::store(to.add(j), L::add(L::load(c.add(j)), L::load(from.add(j))));
+                    }
+                    for j in whole..columns {
+                        *to.add(j) = *c.add(j) + *from.add(j);
                     }
                 }
             }
