@@ -4,6 +4,7 @@ pub mod check;
 pub mod count;
 pub mod cpu;
 pub mod cuda;
+pub mod limits;
 pub mod probe;
 pub mod vulkan;
 

@@ -4,7 +4,7 @@ use crate::arena::Arena;
 use crate::homes::{Homes, PlannedCopy};
 use crate::launch::{Launch, Lowering, Operand};
 use crate::op::{Call, Cost, TensorType};
-use crate::spec::{Spec, Tuning};
+use crate::spec::{Limits, Spec, Tuning};
 use crate::trace::{Graph, ValueId};
 
 /// What a plan's buffer is for.
@@ -164,6 +164,35 @@ impl Plan {
         self.nodes
             .iter()
             .fold(Cost::default(), |a, n| Cost { bytes: a.bytes + n.cost.bytes, flops: a.flops + n.cost.flops })
+    }
+
+    /// Bytes that the step moves at the least: what it reads and what it writes of the regions, each byte once. What lies
+    /// in the arena may stay in caches.
+    pub fn floor_bytes(&self) -> u64 {
+        let region = |p: &Place| self.buffers[p.buffer].kind == BufferKind::Region;
+        let covered = |access: Access| {
+            let places = self.launches.iter().flat_map(|l| &l.places);
+            let mut ranges: Vec<(usize, u64, u64)> = places
+                .filter(|(p, a)| *a == access && region(p))
+                .map(|(p, _)| (p.buffer, p.offset, p.offset + p.bytes))
+                .collect();
+            ranges.sort_unstable();
+            let (mut total, mut buffer, mut end) = (0, usize::MAX, 0);
+            for (b, from, to) in ranges {
+                if b != buffer {
+                    (buffer, end) = (b, 0);
+                }
+                total += to.saturating_sub(from.max(end));
+                end = end.max(to);
+            }
+            total
+        };
+        covered(Access::Read) + covered(Access::Write)
+    }
+
+    /// Seconds below which the step can't come at `limits`: the longer of doing its operations and moving `floor_bytes`.
+    pub fn limit_seconds(&self, limits: &Limits) -> f64 {
+        (self.floor_bytes() as f64 / limits.bytes_per_second).max(self.cost().flops / limits.f32_flops)
     }
 
     /// Seconds that a node takes at the machine's limits: the longer of moving its bytes and doing its operations.

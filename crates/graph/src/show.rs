@@ -77,13 +77,14 @@ impl Plan {
         let seconds: f64 = self.nodes.iter().map(|n| self.expected_seconds(n)).sum();
         let _ = writeln!(
             out,
-            "{} launches in {} levels; {:.3e} bytes, {:.3e} flops; {:.1} us at the limits of {}",
+            "{} launches in {} levels; {:.3e} bytes, {:.3e} flops; at the limits of {}: {:.1} us op by op, {:.1} us at the least",
             self.launches.len(),
             self.levels(),
             cost.bytes,
             cost.flops,
+            self.spec.name,
             seconds * 1e6,
-            self.spec.name
+            self.limit_seconds(&self.spec.limits) * 1e6
         );
         out
     }

@@ -12,7 +12,7 @@ use crate::{Error, trainer};
 use device::count::host_allocations;
 use device::{Counters, Device, SLOTS, Ticket};
 use graph::trace::PARAMETERS;
-use graph::{DeviceKind, Tuning};
+use graph::{DeviceKind, Limits, Tuning};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,6 +89,7 @@ pub struct Run {
     before_sec: f64,
     last_checkpoint: Option<(usize, PathBuf)>,
     books: Books,
+    limits: Option<Limits>,
 }
 
 /// What the wrappers count from the end of the warm-up to the last step's submission; checkpoints are left out.
@@ -137,6 +138,7 @@ impl Run {
             before_sec: 0.0,
             last_checkpoint: None,
             books: Books::default(),
+            limits: None,
             config,
         })
     }
@@ -186,8 +188,19 @@ impl Run {
             last_checkpoint: Some((manifest.step, from)),
             history: History { losses: saved.losses, step_ms: Vec::new() },
             books: Books::default(),
+            limits: None,
             config,
         })
+    }
+
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Measured limits, which shares are stated of; without them the device's estimates are taken.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = Some(limits);
     }
 
     /// The run's folder.
@@ -427,8 +440,12 @@ impl Run {
             ms: 1e3 * seconds,
             tokens_per_second: sum(|b| b.positions) / seconds,
             valid_tokens_per_second: sum(|b| b.valid) / seconds,
-            percent_of_limit: 100.0 * self.trainer.expected_seconds() * timed.len() as f64 / seconds,
+            percent_of_limit: 100.0 * self.limit_seconds() * timed.len() as f64 / seconds,
         }
+    }
+
+    fn limit_seconds(&self) -> f64 {
+        self.trainer.limit_seconds(self.limits.as_ref().unwrap_or(&self.device.spec().limits))
     }
 
     fn elapsed_sec(&self) -> f64 {
@@ -497,7 +514,7 @@ impl Run {
             valid_tokens_per_second: epoch_ms.map(|ms| 1e3 * batches.valid_per_epoch() as f64 / ms),
             peak_arena_bytes: self.trainer.plan().arena_bytes(),
             peak_bytes: self.trainer.plan().total_bytes(),
-            percent_of_limit: step_ms.map(|ms| 1e5 * self.trainer.expected_seconds() / ms),
+            percent_of_limit: step_ms.map(|ms| 1e5 * self.limit_seconds() / ms),
             parameters_sha256: parameters_sha256(self.trainer.entries(), &parameters),
             losses_sha256: history.losses_sha256(),
             submissions_per_step: a_step(counted.submissions),

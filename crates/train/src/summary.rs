@@ -126,7 +126,7 @@ pub struct Summary {
     pub peak_arena_bytes: u64,
     /// Bytes of the arena, the regions and the step's own buffers.
     pub peak_bytes: u64,
-    /// The step's time at the machine's limits, as a share of its median time.
+    /// The least time that the step can take at the measured limits (`Plan::limit_seconds`), as a share of its median time.
     pub percent_of_limit: Option<f64>,
     /// SHA-256 over the parameters in the order of their names: name, sizes as u64, bytes.
     pub parameters_sha256: String,

@@ -6,7 +6,7 @@ use crate::data::Batch;
 use crate::step::{self, COUNTERS, FIRST_MOMENT, GRADIENTS, SECOND_MOMENT};
 use device::{Buffer, Device, Recording, Ticket};
 use graph::trace::{Entry, PARAMETERS};
-use graph::{Plan, Tuning};
+use graph::{Limits, Plan, Tuning};
 use tensor::hash::Hasher;
 
 /// What a step leaves to read.
@@ -139,10 +139,9 @@ impl Trainer {
         self.entries.iter().map(|e| e.ty.elements()).sum()
     }
 
-    /// Seconds that the step takes at the machine's limits.
-    pub fn expected_seconds(&self) -> f64 {
-        let plan = self.plan();
-        plan.nodes.iter().map(|n| plan.expected_seconds(n)).sum()
+    /// Seconds below which the step can't come at `limits`.
+    pub fn limit_seconds(&self, limits: &Limits) -> f64 {
+        self.plan().limit_seconds(limits)
     }
 
     /// All bytes of a region, after every step so far.

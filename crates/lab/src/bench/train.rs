@@ -3,7 +3,7 @@
 use crate::peer::torch::{Measured, Settings, Torch};
 use crate::stats::Stats;
 use device::Device;
-use graph::{Limits, Plan, Tuning};
+use graph::{Limits, Tuning};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -130,7 +130,7 @@ impl Bench<'_> {
         let weights = start.path().join("checkpoints").join("step-0");
         let config = start.path().join("config.toml");
         let epoch = start.batches().steps_per_epoch();
-        let limit_ms = 1e3 * epoch as f64 * seconds_at(start.trainer().plan(), &self.limits);
+        let limit_ms = 1e3 * epoch as f64 * start.trainer().limit_seconds(&self.limits);
         let steps = start.total_steps();
         drop(start);
         let mut done: Vec<Pair> = Vec::new();
@@ -198,12 +198,6 @@ impl Bench<'_> {
         fs::remove_dir_all(&path).map_err(|source| Error::Io { path, source })?;
         Ok(ours)
     }
-}
-
-/// Seconds of a step at these limits.
-fn seconds_at(plan: &Plan, limits: &Limits) -> f64 {
-    let at = |bytes: f64, flops: f64| (bytes / limits.bytes_per_second).max(flops / limits.f32_flops);
-    plan.nodes.iter().map(|n| at(n.cost.bytes, n.cost.flops)).sum()
 }
 
 /// The largest relative difference of a step's loss.

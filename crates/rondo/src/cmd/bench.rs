@@ -84,7 +84,7 @@ pub fn run(args: Args) -> Outcome {
 fn ops(args: &Ops) -> Outcome {
     let ops = lab::ops_named(args.op.as_deref()).map_err(Failure::usage)?;
     let device = args.device.open()?;
-    let limits = device.measure_limits()?;
+    let limits = device::limits::measure(&device, device::limits::default_file().as_deref())?;
     eprintln!("measured limits: {}", describe(&limits));
     let width = ops.iter().map(|op| op.name.len()).max().unwrap_or(0);
     let cases: Vec<_> = ops.iter().map(|op| timed_cases(op)).collect();
@@ -161,7 +161,7 @@ fn train(args: &Train) -> Outcome {
     let threads = on_cpu.then_some(device.spec().units as usize);
     let (epochs, warmup) = (config.epochs, args.warmup);
     let settings = Settings { device: peer_device, mode: args.mode.clone(), threads, epochs, warmup };
-    let limits = device.measure_limits()?;
+    let limits = device::limits::measure(&device, device::limits::default_file().as_deref())?;
     eprintln!("measured limits: {}", describe(&limits));
     let bench = Bench { device: &device, limits, config, torch, settings, folder: folder.0.clone() };
     let report = bench.run(args.pairs, |i, pair| {

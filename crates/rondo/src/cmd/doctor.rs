@@ -76,7 +76,7 @@ fn device(what: &'static str, choice: Choice) -> Finding {
         Err(e) => return Finding::new("fail", what, e.to_string()),
     };
     let mut spec = device.spec().clone();
-    let measured = match device.measure_limits() {
+    let measured = match device::limits::measure(&device, device::limits::default_file().as_deref()) {
         Ok(limits) => limits,
         Err(e) => return Finding::new("fail", what, format!("{}: {e}", spec.name)),
     };

@@ -147,7 +147,8 @@ fn as_json(plan: &Plan) -> Value {
     json!({
         "spec": plan.spec,
         "totals": {"launches": plan.launches.len(), "levels": plan.levels(), "arena_bytes": plan.arena_bytes(),
-                   "region_bytes": regions, "bytes": cost.bytes, "flops": cost.flops, "expected_seconds": seconds},
+                   "region_bytes": regions, "bytes": cost.bytes, "flops": cost.flops, "expected_seconds": seconds,
+                   "limit_seconds": plan.limit_seconds(&plan.spec.limits)},
         "buffers": buffers,
         "nodes": nodes,
         "launches": launches,

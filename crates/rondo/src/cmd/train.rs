@@ -88,6 +88,9 @@ pub fn run(args: Args) -> Outcome {
     if args.init_only {
         return init_only(&mut run, &mut screen);
     }
+    // The first run on a machine measures it, which takes about a second; later ones read what was measured.
+    let limits = device::limits::kept(run.device(), device::limits::default_file().as_deref())?;
+    run.set_limits(limits);
     catch_signals(&stop)?;
     describe(&run);
     screen.begin(&run);
