@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::keys::{self, KEYS};
+use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,10 @@ optimizer.beta2 = 0.999
 optimizer.eps = 1e-8
 optimizer.weight_decay = 0.0
 optimizer.max_norm = 0.0
+schedule.kind = "constant"
+schedule.warmup_steps = 0
+schedule.decay_steps = 0
+schedule.end_share = 0.0
 precision.weights = "f32"
 precision.compute = "f32"
 precision.gradients = "f32"
@@ -72,7 +77,7 @@ pub enum OptimizerKind {
 pub struct Optimizer {
     /// Which optimizer.
     pub kind: OptimizerKind,
-    /// Learning rate, the same at every step.
+    /// Learning rate, the highest of the schedule.
     pub lr: f64,
     /// Decay of the first moment.
     pub beta1: f64,
@@ -131,6 +136,8 @@ pub struct Config {
     pub data: Data,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// The learning rate from step to step.
+    pub schedule: Schedule,
     /// Element types.
     pub precision: Precision,
     /// When the state is saved.
@@ -341,6 +348,9 @@ fn problem(config: &Config) -> Option<String> {
     }
     if p.loss_scale != 1.0 {
         return Some(format!("precision.loss_scale is {}; with f32 it must be 1", p.loss_scale));
+    }
+    if let Some(what) = config.schedule.problem() {
+        return Some(format!("schedule.{what}"));
     }
     let fraction = |x: f64| (0.0..1.0).contains(&x);
     let wrong = |name: &str, value: f64, what: &str| Some(format!("optimizer.{name} is {value}; it must be {what}"));

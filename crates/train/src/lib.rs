@@ -7,6 +7,7 @@ pub mod folder;
 pub mod keys;
 pub mod metrics;
 pub mod run;
+pub mod schedule;
 pub mod step;
 pub mod summary;
 pub mod trainer;

@@ -152,6 +152,12 @@ impl Run {
         checkpoint::clean(&folder.checkpoints());
         let config = Overrides { set: set.to_vec(), ..folder.overrides() }.resolve()?;
         let batches = Batches::open(&config)?;
+        let (then, now) = (total_steps(&folder.overrides().resolve()?, &batches), total_steps(&config, &batches));
+        if then != now && config.schedule.has_end() {
+            observer.warning(&format!(
+                "the run now has {now} steps, and had {then}: learning rates from here on are those of {now} steps"
+            ));
+        }
         let graph = step::trace(&config)?;
         let found = graph.region(PARAMETERS).and_then(|region| {
             let warn = |text: &str| observer.warning(text);
@@ -243,6 +249,11 @@ impl Run {
         total_steps(&self.config, &self.batches)
     }
 
+    /// Learning rate of the step after `done` steps.
+    pub fn rate(&self, done: usize) -> f64 {
+        self.config.schedule.rate(self.config.optimizer.lr, done, self.total_steps())
+    }
+
     /// Trains until the last step, or until `stop` is set; saves at the end in either case.
     ///
     /// # Errors
@@ -314,7 +325,7 @@ impl Run {
             self.books.mark = Some(Instant::now());
         }
         let before = self.moment();
-        let ticket = self.trainer.submit(&batch, self.config.optimizer.lr as f32)?;
+        let ticket = self.trainer.submit(&batch, self.rate(done) as f32)?;
         self.books.flight.push_back(ticket);
         self.count(before, 1);
         Ok(())
@@ -376,7 +387,7 @@ impl Run {
             step,
             measured,
             elapsed_sec: self.elapsed_sec(),
-            lr: self.config.optimizer.lr,
+            lr: self.rate(step - 1),
             applied: step - self.skipped,
             skipped: self.skipped,
         };
@@ -436,7 +447,7 @@ impl Run {
             of: total.div_ceil(unit),
             step,
             loss: self.history.mean_loss(from..step, &self.batches),
-            lr: self.config.optimizer.lr,
+            lr: self.rate(step - 1),
             ms: 1e3 * seconds,
             tokens_per_second: sum(|b| b.positions) / seconds,
             valid_tokens_per_second: sum(|b| b.valid) / seconds,

@@ -70,6 +70,11 @@ fn mistakes_are_named_with_their_key() {
         ("model.vocab_size=1099511627776", "model.vocab_size is 1099511627776"),
         ("precision.compute=bf16", "precision.compute is bf16; only f32 is trained so far"),
         ("precision.loss_scale=1024", "precision.loss_scale is 1024"),
+        ("schedule.kind=cosin", "it must be one of \"constant\", \"cosine\", \"linear\", \"wsd\""),
+        ("schedule.warmup_step=3", "did you mean `schedule.warmup_steps`?"),
+        ("schedule.end_share=1.5", "schedule.end_share is 1.5; it must be from 0 to 1"),
+        ("schedule.kind=wsd", "schedule.kind is wsd, and decay_steps is 0"),
+        ("schedule.decay_steps=3", "schedule.decay_steps is 3; only kind wsd"),
         ("epochs=0", "nothing would be trained"),
         ("seed", "expected KEY=VALUE"),
     ];

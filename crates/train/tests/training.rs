@@ -161,6 +161,44 @@ fn a_resumed_run_is_the_unbroken_run() {
 }
 
 #[test]
+fn a_schedule_sets_the_rate_of_every_step_and_a_resumed_run_keeps_it() {
+    let place = Place::new("schedule");
+    let shapes: [&[&str]; 3] = [
+        &["schedule.kind=cosine", "schedule.warmup_steps=3", "schedule.end_share=0.1"],
+        &["schedule.kind=linear", "schedule.warmup_steps=2"],
+        &["schedule.kind=wsd", "schedule.warmup_steps=2", "schedule.decay_steps=5"],
+    ];
+    let (constant, _) = train(&cpu(1), small(&[]), &place.run("constant"));
+    for (i, set) in shapes.into_iter().enumerate() {
+        let config = || small(&[set, &["checkpoint.every=5"]].concat());
+        let path = place.run(&format!("schedule-{i}"));
+        let (whole, _) = train(&cpu(1), config(), &path);
+        assert_ne!(whole.parameters_sha256, constant.parameters_sha256);
+        let lines = || fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+        let value = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["lr"].as_f64().unwrap();
+        let rates: Vec<f64> = lines().lines().map(value).collect();
+        let (lr, schedule) = (config().optimizer.lr, config().schedule);
+        let expected: Vec<f64> = (0..12).map(|done| schedule.rate(lr, done, 12)).collect();
+        // Whoever reads JSON may round.
+        let same = |a: &[f64]| a.len() == 12 && a.iter().zip(&expected).all(|(a, b)| (a - b).abs() <= 1e-12 * b);
+        assert!(same(&rates), "{set:?}: {rates:?}, expected {expected:?}");
+
+        // From step 5 on again: the same rates and bits. With more steps in all it says that rates are others.
+        for step in ["step-10", "step-12"] {
+            fs::remove_dir_all(path.join("checkpoints").join(step)).unwrap();
+        }
+        let mut run = Run::resume(&cpu(1), &path, &[], &mut ()).unwrap();
+        assert_eq!(run.step(), 5);
+        assert_eq!(hashes(&finish(&mut run, &mut ()).0), hashes(&whole));
+        assert!(same(&lines().lines().map(value).collect::<Vec<f64>>()));
+        drop(run);
+        let mut witness = Witness::default();
+        Run::resume(&cpu(1), &path, &["steps=20".into()], &mut witness).unwrap();
+        assert!(witness.warnings[0].contains("now has 20 steps, and had 12"), "{:?}", witness.warnings);
+    }
+}
+
+#[test]
 fn a_run_folder_is_held_by_one_process_and_holds_one_run() {
     let place = Place::new("folder");
     let path = place.run("a");
