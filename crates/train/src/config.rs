@@ -23,6 +23,7 @@ steps = 0
 fuse = true
 preset = "custom"
 data.path = ""
+data.shuffle = false
 optimizer.beta1 = 0.9
 optimizer.beta2 = 0.999
 optimizer.eps = 1e-8
@@ -60,6 +61,8 @@ pub struct Data {
     pub corpus: Corpus,
     /// The file; empty for what is built in.
     pub path: String,
+    /// Whether each pass over the data has its rows in an order of its own, made from the seed.
+    pub shuffle: bool,
 }
 
 /// Which optimizer.
@@ -120,7 +123,7 @@ pub struct Checkpoint {
 pub struct Config {
     /// The preset that it began from, for names.
     pub preset: String,
-    /// Seed of the initial weights.
+    /// Seed of the initial weights and of the order of rows.
     pub seed: u64,
     /// Rows of a step.
     pub batch_size: usize,

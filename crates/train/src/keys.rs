@@ -39,6 +39,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("model.norm_eps", Kind::Number),
     ("data.corpus", Kind::OneOf(&["hlx", "jsonl", "text"])),
     ("data.path", Kind::Text),
+    ("data.shuffle", Kind::Flag),
     ("optimizer.kind", Kind::OneOf(&["adam", "adamw"])),
     ("optimizer.lr", Kind::Number),
     ("optimizer.beta1", Kind::Number),

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Manifest, Saved};
 use crate::config::{Config, Overrides};
-use crate::data::Batches;
+use crate::data::{Batches, Counts, Staging};
 use crate::folder::Folder;
 use crate::metrics::{Line, Metrics};
 use crate::step;
@@ -79,6 +79,7 @@ pub struct Run {
     folder: Folder,
     config: Config,
     batches: Batches,
+    staging: Staging,
     trainer: Trainer,
     device: Device,
     tuning: Tuning,
@@ -128,6 +129,7 @@ impl Run {
         Ok(Run {
             folder,
             batches,
+            staging: Staging::default(),
             trainer,
             device: device.clone(),
             tuning,
@@ -181,9 +183,11 @@ impl Run {
         let metrics = Metrics::open(&folder.metrics_file(), manifest.step)?;
         let file = folder.config_file();
         tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
+        let valid = (0..manifest.step).map(|step| batches.counts(step).valid as u32).collect();
         Ok(Run {
             folder,
             batches,
+            staging: Staging::default(),
             trainer,
             device: device.clone(),
             tuning: manifest.tuning.clone(),
@@ -192,7 +196,7 @@ impl Run {
             in_a_row: 0,
             before_sec: manifest.elapsed_sec,
             last_checkpoint: Some((manifest.step, from)),
-            history: History { losses: saved.losses, step_ms: Vec::new() },
+            history: History { losses: saved.losses, valid, step_ms: Vec::new() },
             books: Books::default(),
             limits: None,
             config,
@@ -320,12 +324,13 @@ impl Run {
 
     /// Submits the step after `done` steps. Where the device runs it at once, its time begins here.
     fn submit(&mut self, done: usize, at_once: bool) -> Result<(), Error> {
-        let batch = self.batches.batch(done);
+        let lr = self.rate(done) as f32;
         if at_once {
             self.books.mark = Some(Instant::now());
         }
         let before = self.moment();
-        let ticket = self.trainer.submit(&batch, self.rate(done) as f32)?;
+        let batch = self.batches.batch(done, &mut self.staging);
+        let ticket = self.trainer.submit(&batch, lr)?;
         self.books.flight.push_back(ticket);
         self.count(before, 1);
         Ok(())
@@ -378,6 +383,7 @@ impl Run {
 
     /// One step's results into history, metrics and the table.
     fn enter(&mut self, measured: Measured, ms: f64, total: usize, observer: &mut dyn Observer) -> Result<(), Error> {
+        self.history.valid.push(self.batches.counts(self.history.losses.len()).valid as u32);
         self.history.losses.push(measured.loss);
         self.history.step_ms.push(ms);
         let step = self.step();
@@ -439,14 +445,13 @@ impl Run {
         let here = self.history.losses.len() - self.history.step_ms.len();
         let timed = from.max(here)..step;
         let seconds = self.history.step_ms[timed.start - here..].iter().sum::<f64>() / 1e3;
-        let sum = |count: fn(&crate::data::Batch) -> usize| {
-            timed.clone().map(|s| count(&self.batches.batch(s))).sum::<usize>() as f64
-        };
+        let sum =
+            |count: fn(Counts) -> usize| timed.clone().map(|s| count(self.batches.counts(s))).sum::<usize>() as f64;
         Row {
             number: step.div_ceil(unit),
             of: total.div_ceil(unit),
             step,
-            loss: self.history.mean_loss(from..step, &self.batches),
+            loss: self.history.mean_loss(from..step),
             lr: self.rate(step - 1),
             ms: 1e3 * seconds,
             tokens_per_second: sum(|b| b.positions) / seconds,

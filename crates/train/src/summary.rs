@@ -12,6 +12,8 @@ use tensor::hash::Hasher;
 pub struct History {
     /// Losses of all steps from the first on.
     pub losses: Vec<f32>,
+    /// How many targets counted, of the same steps.
+    pub valid: Vec<u32>,
     /// Milliseconds of the last steps.
     pub step_ms: Vec<f64>,
 }
@@ -20,14 +22,15 @@ impl History {
     /// Makes room, so that adding steps allocates nothing.
     pub fn reserve(&mut self, steps: usize) {
         self.losses.reserve(steps);
+        self.valid.reserve(steps);
         self.step_ms.reserve(steps);
     }
 
     /// Mean loss per valid target of the steps `range`; steps without a finite loss are left out.
-    pub fn mean_loss(&self, range: std::ops::Range<usize>, batches: &Batches) -> f64 {
+    pub fn mean_loss(&self, range: std::ops::Range<usize>) -> f64 {
         let (mut sum, mut count) = (0.0, 0.0);
         for step in range {
-            let valid = batches.batch(step).valid as f64;
+            let valid = f64::from(self.valid[step]);
             if self.losses[step].is_finite() {
                 sum += f64::from(self.losses[step]) * valid;
                 count += valid;
@@ -39,13 +42,13 @@ impl History {
     /// Mean loss of the last pass over the data.
     pub fn final_loss(&self, batches: &Batches) -> f64 {
         let end = self.losses.len();
-        self.mean_loss(end.saturating_sub(batches.steps_per_epoch())..end, batches)
+        self.mean_loss(end.saturating_sub(batches.steps_per_epoch())..end)
     }
 
     /// The best mean loss of a whole pass over the data.
     pub fn best_loss(&self, batches: &Batches) -> f64 {
         let epoch = batches.steps_per_epoch();
-        let epochs = (0..self.losses.len() / epoch).map(|e| self.mean_loss(e * epoch..(e + 1) * epoch, batches));
+        let epochs = (0..self.losses.len() / epoch).map(|e| self.mean_loss(e * epoch..(e + 1) * epoch));
         epochs.fold(f64::NAN, f64::min).min(self.final_loss(batches))
     }
 

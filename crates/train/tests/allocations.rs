@@ -13,9 +13,11 @@ static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllo
 fn a_step_allocates_nothing_and_is_one_submission() {
     let device = Device::open(Choice::Cpu, &Options { threads: Some(2), ..Options::default() }).unwrap();
     let path = std::env::temp_dir().join(format!("rondo-allocations-{}", std::process::id()));
-    for preset in ["hlx-full", "hlx-simple"] {
-        let config = Overrides::preset(preset).with("steps=20").resolve().unwrap();
-        let mut run = Run::create(&device, config, &path.join(preset), Tuning::default()).unwrap();
+    for (preset, shuffle) in [("hlx-full", "false"), ("hlx-simple", "false"), ("hlx-simple", "true")] {
+        let overrides = Overrides::preset(preset).with("steps=20").with(&format!("data.shuffle={shuffle}"));
+        let config = overrides.resolve().unwrap();
+        let path = path.join(format!("{preset}-{shuffle}"));
+        let mut run = Run::create(&device, config, &path, Tuning::default()).unwrap();
         let Ending::Finished(summary) = run.train(&AtomicBool::new(false), &mut ()).unwrap() else {
             panic!("nobody stops it")
         };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use train::config::Overrides;
-use train::data::Batches;
+use train::data::{Batches, Staging};
 
 fn file(name: &str, contents: &[u8]) -> PathBuf {
     let path = std::env::temp_dir().join(format!("rondo-data-{}-{name}", std::process::id()));
@@ -24,11 +24,13 @@ fn the_corpus_as_a_file_is_the_same_data() {
     assert_eq!((built_in.positions_per_epoch(), built_in.valid_per_epoch()), (256, 240));
     // The first batch's rows, as text.
     let names = ["Hello world", "Machine learning", "Neural network", "Deep learning"];
+    let mut staging = Staging::default();
+    let batch = built_in.batch(0, &mut staging);
     for (row, name) in names.iter().enumerate() {
         let text = format!("{name} -> {name}");
         let tokens: Vec<u32> = text.bytes().take(15).map(u32::from).collect();
-        assert_eq!(built_in.batch(0).tokens[16 * row..16 * row + 15], tokens);
-        assert_eq!(built_in.batch(0).targets[16 * row], u32::from(text.as_bytes()[1]));
+        assert_eq!(batch.tokens[16 * row..16 * row + 15], tokens);
+        assert_eq!(batch.targets[16 * row], u32::from(text.as_bytes()[1]));
     }
     let lines = [
         "Hello world",
@@ -58,7 +60,10 @@ fn the_corpus_as_a_file_is_the_same_data() {
 fn any_bytes_are_text() {
     let path = file("bytes.txt", &[200; 130]);
     let batches = open("gpt-small-test", "text", path.to_str().unwrap()).unwrap();
-    assert_eq!((batches.rows(), batches.valid_per_epoch(), batches.batch(0).tokens[0]), (3, 129, 200));
+    assert_eq!(
+        (batches.rows(), batches.valid_per_epoch(), batches.batch(0, &mut Staging::default()).tokens[0]),
+        (3, 129, 200)
+    );
     fs::remove_file(path).unwrap();
 }
 

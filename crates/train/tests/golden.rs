@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use tensor::hash::Hasher;
 use train::config::Overrides;
-use train::data::Batches;
+use train::data::{Batches, Staging};
 use train::trainer::{Trainer, entry_bytes};
 
 /// Largest relative difference of a step's loss.
@@ -34,6 +34,7 @@ fn compare(device: &Device, golden: &Value, name: &str) {
     let seed = golden["seed"].as_u64().unwrap();
     let config = Overrides::preset(preset).with(&format!("seed={seed}")).resolve().unwrap();
     let batches = Batches::open(&config).unwrap();
+    let mut staging = Staging::default();
     let mut trainer = Trainer::new(device, &config, &Tuning::default()).unwrap();
     let initial = initial_sha256(&trainer);
     assert_eq!(golden["initial_sha256"].as_str(), Some(&*initial), "{name} began from other weights; make it again");
@@ -41,7 +42,7 @@ fn compare(device: &Device, golden: &Value, name: &str) {
     assert!(losses.len() >= 400, "{name} has {} losses", losses.len());
     let mut worst = 0.0f64;
     for (step, theirs) in losses.iter().enumerate() {
-        let ticket = trainer.submit(&batches.batch(step), config.optimizer.lr as f32).unwrap();
+        let ticket = trainer.submit(&batches.batch(step, &mut staging), config.optimizer.lr as f32).unwrap();
         let ours = f64::from(trainer.read(ticket).unwrap().loss);
         if step == 0 && !golden["gradient"].is_null() {
             compare_gradients(&trainer, &golden["gradient"], name);

@@ -199,6 +199,20 @@ fn a_schedule_sets_the_rate_of_every_step_and_a_resumed_run_keeps_it() {
 }
 
 #[test]
+fn shuffled_rows_are_the_same_after_a_resume() {
+    let place = Place::new("shuffle");
+    // Six steps an epoch: it stops within the second.
+    let config = |shuffle: &str| small(&["batch_size=3", "checkpoint.every=8", &format!("data.shuffle={shuffle}")]);
+    let (whole, _) = train(&cpu(1), config("true"), &place.run("a"));
+    let (plain, _) = train(&cpu(1), config("false"), &place.run("b"));
+    assert_ne!(whole.losses_sha256, plain.losses_sha256);
+    fs::remove_dir_all(place.run("a").join("checkpoints/step-12")).unwrap();
+    let mut run = Run::resume(&cpu(1), &place.run("a"), &[], &mut ()).unwrap();
+    assert_eq!(run.step(), 8);
+    assert_eq!(hashes(&finish(&mut run, &mut ()).0), hashes(&whole));
+}
+
+#[test]
 fn a_run_folder_is_held_by_one_process_and_holds_one_run() {
     let place = Place::new("folder");
     let path = place.run("a");

@@ -1,11 +1,13 @@
-//! Training data: rows of tokens with their targets, cut into batches in file order.
+//! Training data: rows of tokens with their targets, cut into batches, in file order or shuffled.
 #![forbid(unsafe_code)]
 
 mod hlx;
+mod order;
 mod text;
 
 use crate::Error;
 use crate::config::{Config, Corpus};
+use order::Order;
 use std::path::Path;
 
 /// Files above this size are refused: all rows are held in memory.
@@ -22,27 +24,42 @@ struct Rows {
     ignore: u32,
 }
 
-/// One step's data.
+/// One replay's data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Batch<'a> {
     /// Token ids [batch_size * max_context].
     pub tokens: &'a [u32],
     /// Targets [batch_size * max_context].
     pub targets: &'a [u32],
+    /// Targets that count.
+    pub valid: usize,
+}
+
+/// What a step trains on, counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
     /// Positions in real rows.
     pub positions: usize,
     /// Targets that count.
     pub valid: usize,
 }
 
-/// All batches of an epoch, in order; a last one that isn't full is filled with rows that count for nothing.
+/// Room for the rows of one batch, for rows that don't lie in the order of the pass.
+#[derive(Clone, Debug, Default)]
+pub struct Staging {
+    tokens: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+/// All batches of each epoch; a last one that isn't full is filled with rows that count for nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batches {
     rows: Rows,
     real_rows: usize,
     batch_size: usize,
     context: usize,
-    valid: Vec<usize>,
+    valid: Vec<u32>,
+    order: Option<Order>,
     sha256: String,
 }
 
@@ -80,7 +97,8 @@ impl Batches {
             Some(_) => {}
         }
         let batches = Batches::cut(rows, config.batch_size, context);
-        if batches.valid.contains(&0) {
+        let batches = if config.data.shuffle { batches.shuffled(config.seed) } else { batches };
+        if batches.has_empty_step() {
             return Err(unusable("some batch has no target that counts".into()));
         }
         Ok(batches)
@@ -95,14 +113,27 @@ impl Batches {
         let full = real_rows.next_multiple_of(batch_size) * context;
         rows.tokens.resize(full, 0);
         rows.targets.resize(full, rows.ignore);
-        let count = |targets: &[u32]| targets.iter().filter(|t| **t != rows.ignore).count();
-        let valid = rows.targets.chunks_exact(batch_size * context).map(count).collect();
-        Batches { rows, real_rows, batch_size, context, valid, sha256: hasher.finish() }
+        let count = |targets: &[u32]| targets.iter().filter(|t| **t != rows.ignore).count() as u32;
+        let valid = rows.targets.chunks_exact(context).map(count).collect();
+        Batches { rows, real_rows, batch_size, context, valid, order: None, sha256: hasher.finish() }
+    }
+
+    /// The same rows, in an order of its own for each epoch.
+    fn shuffled(self, seed: u64) -> Batches {
+        Batches { order: Some(Order::new(seed, "shuffle", self.real_rows)), ..self }
+    }
+
+    /// Whether some step may have no target that counts.
+    fn has_empty_step(&self) -> bool {
+        match self.order {
+            Some(_) => self.valid[..self.real_rows].contains(&0),
+            None => (0..self.steps_per_epoch()).any(|step| self.counts(step).valid == 0),
+        }
     }
 
     /// Steps of one pass over the data.
     pub fn steps_per_epoch(&self) -> usize {
-        self.valid.len()
+        self.real_rows.div_ceil(self.batch_size)
     }
 
     /// Rows there are.
@@ -117,7 +148,7 @@ impl Batches {
 
     /// Targets that count, of one pass over the data.
     pub fn valid_per_epoch(&self) -> usize {
-        self.valid.iter().sum()
+        self.valid.iter().map(|v| *v as usize).sum()
     }
 
     /// SHA-256 of all tokens and targets.
@@ -125,18 +156,45 @@ impl Batches {
         &self.sha256
     }
 
-    /// The data of step `step`, counted from 0 on over all epochs.
-    pub fn batch(&self, step: usize) -> Batch<'_> {
-        let index = step % self.valid.len();
-        let size = self.batch_size * self.context;
-        let range = index * size..(index + 1) * size;
-        let real = self.batch_size.min(self.real_rows - index * self.batch_size);
-        Batch {
-            tokens: &self.rows.tokens[range.clone()],
-            targets: &self.rows.targets[range],
-            positions: real * self.context,
-            valid: self.valid[index],
+    /// Places in the epoch of a step's rows, and the epoch.
+    fn places(&self, step: usize) -> (usize, std::ops::Range<usize>) {
+        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        (epoch, index * self.batch_size..(index + 1) * self.batch_size)
+    }
+
+    /// The row at a place of an epoch; places after the real rows have the rows that count for nothing.
+    fn row(&self, epoch: usize, place: usize) -> usize {
+        match &self.order {
+            Some(order) if place < self.real_rows => order.at(epoch, place),
+            _ => place,
         }
+    }
+
+    /// What step `step` trains on, counted.
+    pub fn counts(&self, step: usize) -> Counts {
+        let (epoch, places) = self.places(step);
+        let real = places.start..places.end.min(self.real_rows);
+        let positions = real.len() * self.context;
+        Counts { positions, valid: real.map(|place| self.valid[self.row(epoch, place)] as usize).sum() }
+    }
+
+    /// The data of step `step`, counted from 0 on over all epochs. Nothing is allocated once `staging` has its size.
+    pub fn batch<'a>(&'a self, step: usize, staging: &'a mut Staging) -> Batch<'a> {
+        let (epoch, places) = self.places(step);
+        let valid = self.counts(step).valid;
+        let of = |row: usize| row * self.context..(row + 1) * self.context;
+        if self.order.is_none() {
+            let range = places.start * self.context..places.end * self.context;
+            return Batch { tokens: &self.rows.tokens[range.clone()], targets: &self.rows.targets[range], valid };
+        }
+        staging.tokens.clear();
+        staging.targets.clear();
+        for place in places {
+            let range = of(self.row(epoch, place));
+            staging.tokens.extend_from_slice(&self.rows.tokens[range.clone()]);
+            staging.targets.extend_from_slice(&self.rows.targets[range]);
+        }
+        Batch { tokens: &staging.tokens, targets: &staging.targets, valid }
     }
 }
 
@@ -163,7 +221,40 @@ mod tests {
         let rows = Rows { tokens: vec![1, 2, 3, 4, 5, 6], targets: vec![2, 3, 4, 5, 6, 9], ignore: 9 };
         let batches = Batches::cut(rows, 2, 2);
         assert_eq!((batches.steps_per_epoch(), batches.rows(), batches.valid_per_epoch()), (2, 3, 5));
-        assert_eq!(batches.batch(3), Batch { tokens: &[5, 6, 0, 0], targets: &[6, 9, 9, 9], positions: 2, valid: 1 });
-        assert_eq!(batches.batch(4), batches.batch(0));
+        let (mut first, mut second) = (Staging::default(), Staging::default());
+        assert_eq!(batches.batch(3, &mut first), Batch { tokens: &[5, 6, 0, 0], targets: &[6, 9, 9, 9], valid: 1 });
+        assert_eq!(batches.counts(3), Counts { positions: 2, valid: 1 });
+        assert_eq!(batches.batch(4, &mut first), batches.batch(0, &mut second));
+    }
+
+    #[test]
+    fn a_shuffled_epoch_has_every_row_once_in_an_order_of_its_own() {
+        let (n, context) = (11, 3);
+        let tokens: Vec<u32> = (0..n * context).collect();
+        let rows =
+            Rows { targets: tokens.iter().map(|t| if t % 4 == 0 { 99 } else { *t }).collect(), tokens, ignore: 99 };
+        let plain = Batches::cut(rows, 2, context as usize);
+        let shuffled = plain.clone().shuffled(5);
+        let mut staging = Staging::default();
+        let mut epoch = |of: &Batches, epoch: usize| -> Vec<u32> {
+            let steps = of.steps_per_epoch();
+            let mut firsts = Vec::new();
+            for step in epoch * steps..(epoch + 1) * steps {
+                let batch = of.batch(step, &mut staging);
+                assert_eq!(batch.valid, batch.targets.iter().filter(|t| **t != 99).count());
+                let whole = |i: usize| batch.tokens[i..i + 3].iter().copied().eq(batch.tokens[i]..batch.tokens[i] + 3);
+                firsts.extend((0..6).step_by(3).filter(|i| whole(*i)).map(|i| batch.tokens[i]));
+            }
+            firsts
+        };
+        let in_order: Vec<u32> = (0..n).map(|row| row * context as u32).collect();
+        let (first, second) = (epoch(&shuffled, 0), epoch(&shuffled, 1));
+        assert_eq!(epoch(&plain, 1), in_order);
+        assert!(first != in_order && first != second && first == epoch(&shuffled, 0));
+        for mut order in [first, second] {
+            order.sort();
+            assert_eq!(order, in_order);
+        }
+        assert_eq!((plain.valid_per_epoch(), plain.sha256()), (shuffled.valid_per_epoch(), shuffled.sha256()));
     }
 }
