@@ -35,7 +35,7 @@ fn mix(layer: &Scope, config: &Config, x: &Tensor, cu_seqlens: &Tensor) -> Tenso
     let mixed = match config.mixer {
         Mixer::Attention => {
             let qkv = linear(x, &layer.weight("attention.qkv_proj.weight", [3 * hidden, hidden])); // [tokens, 3 hidden]
-            attention(&qkv, cu_seqlens, config.num_heads)
+            attention(&qkv, cu_seqlens, config.num_heads, config.num_heads)
         }
         Mixer::Value => linear(x, &layer.weight("attention.v_proj.weight", [hidden, hidden])),
     };

@@ -16,6 +16,10 @@ pub mod matmul;
 pub mod philox;
 pub mod reduce;
 pub mod residual_layer_norm;
+pub mod residual_rms_norm;
+pub mod rms_norm;
+pub mod rope;
+pub mod swiglu;
 
 use graph::OpDef;
 
@@ -33,6 +37,8 @@ pub static OPS: &[&OpDef] = &[
     &elementwise::SCALE,
     &elementwise::GELU,
     &elementwise::GELU_BACKWARD,
+    &elementwise::SILU,
+    &elementwise::SILU_BACKWARD,
     &embed::EMBED,
     &embed::EMBED_BACKWARD,
     &fill::FILL,
@@ -49,6 +55,14 @@ pub static OPS: &[&OpDef] = &[
     &residual_layer_norm::RESIDUAL_LAYER_NORM,
     &residual_layer_norm::LAYER_NORM_BACKWARD_RESIDUAL,
     &residual_layer_norm::LAYER_NORM_BACKWARD_RESIDUAL_AFTER,
+    &residual_rms_norm::RESIDUAL_RMS_NORM,
+    &residual_rms_norm::RMS_NORM_BACKWARD_RESIDUAL,
+    &residual_rms_norm::RMS_NORM_BACKWARD_RESIDUAL_AFTER,
+    &rms_norm::RMS_NORM,
+    &rms_norm::RMS_NORM_BACKWARD,
+    &rope::ROPE,
+    &swiglu::SWIGLU,
+    &swiglu::SWIGLU_BACKWARD,
 ];
 
 /// The ops that gradients need.

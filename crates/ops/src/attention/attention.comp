@@ -10,6 +10,7 @@ layout(push_constant) uniform Arguments {
     Floats lse;
     uint tokens;
     uint heads;
+    uint kv_heads;
     uint head_dim;
     uint sequences;
     float scale;
@@ -21,8 +22,11 @@ void main() {
     uint head = gl_WorkGroupID.y;
     uint query = first + gl_LocalInvocationID.x / LANES;
     uint width = args.heads * VECTORS;
-    uint stride = 3 * width;
+    uint shared_width = args.kv_heads * VECTORS;
+    uint stride = width + 2 * shared_width;
     uint column = head * VECTORS;
+    uint k_column = width + head / (args.heads / args.kv_heads) * VECTORS;
+    uint v_column = k_column + shared_width;
     uvec2 sequence = sequence_of(args.cu_seqlens, args.sequences, args.tokens, query);
     uvec2 earliest = sequence_of(args.cu_seqlens, args.sequences, args.tokens, first);
     uint from = earliest.y > 0 ? earliest.x : first;
@@ -34,8 +38,8 @@ void main() {
     float sum = 0.0;
     for (; from < to; from += STEP) {
         barrier();
-        STAGE(first_tile, args.qkv, width + column, stride, from, to)
-        STAGE(second_tile, args.qkv, 2 * width + column, stride, from, to)
+        STAGE(first_tile, args.qkv, k_column, stride, from, to)
+        STAGE(second_tile, args.qkv, v_column, stride, from, to)
         barrier();
         float scores[STEP];
         float higher = highest;

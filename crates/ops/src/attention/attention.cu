@@ -87,13 +87,15 @@ __device__ __forceinline__ void clear_row(float4 (&a)[PER_LANE]) {
 }
 
 __device__ __forceinline__ void attention_body(const float* qkv, const unsigned* cu_seqlens, float* out, float* lse,
-                                               unsigned tokens, unsigned heads, unsigned sequences, float scale) {
+                                               unsigned tokens, unsigned heads, unsigned kv_heads,
+                                               unsigned sequences, float scale) {
   __shared__ float4 keys[STEP * PADDED], values[STEP * PADDED];
   // The last tiles have the most keys: they start first.
   unsigned first = (gridDim.x - 1 - blockIdx.x) * ROWS, head = blockIdx.y;
   unsigned query = first + threadIdx.x / LANES;
-  size_t width = (size_t)heads * HEAD_DIM, stride = 3 * width;
-  const float *q_at = qkv + head * HEAD_DIM, *k_at = q_at + width, *v_at = k_at + width;
+  size_t width = (size_t)heads * HEAD_DIM, shared = (size_t)kv_heads * HEAD_DIM, stride = width + 2 * shared;
+  const float *q_at = qkv + head * HEAD_DIM, *k_at = qkv + width + head / (heads / kv_heads) * HEAD_DIM;
+  const float* v_at = k_at + shared;
   uint2 sequence = sequence_of(cu_seqlens, sequences, tokens, query);
   uint2 earliest = sequence_of(cu_seqlens, sequences, tokens, first);
   unsigned from = earliest.y > 0 ? earliest.x : first, to = min(tokens, first + ROWS);
@@ -139,20 +141,21 @@ __device__ __forceinline__ void attention_body(const float* qkv, const unsigned*
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention(const float* qkv, const unsigned* cu_seqlens, float* out, float* lse, unsigned tokens, unsigned heads,
-              unsigned, unsigned sequences, float scale) {
-  attention_body(qkv, cu_seqlens, out, lse, tokens, heads, sequences, scale);
+              unsigned kv_heads, unsigned, unsigned sequences, float scale) {
+  attention_body(qkv, cu_seqlens, out, lse, tokens, heads, kv_heads, sequences, scale);
 }
 
 // dq, and each row's dout.out for the next launch.
 __device__ __forceinline__ void attention_backward_q_body(const float* qkv, const unsigned* cu_seqlens,
                                                           const float* out, const float* lse, const float* dout,
                                                           float* dqkv, float* delta, unsigned tokens, unsigned heads,
-                                                          unsigned sequences, float scale) {
+                                                          unsigned kv_heads, unsigned sequences, float scale) {
   __shared__ float4 keys[STEP * PADDED], values[STEP * PADDED];
   unsigned first = (gridDim.x - 1 - blockIdx.x) * ROWS, head = blockIdx.y;
   unsigned query = first + threadIdx.x / LANES;
-  size_t width = (size_t)heads * HEAD_DIM, stride = 3 * width;
-  const float *q_at = qkv + head * HEAD_DIM, *k_at = q_at + width, *v_at = k_at + width;
+  size_t width = (size_t)heads * HEAD_DIM, shared = (size_t)kv_heads * HEAD_DIM, stride = width + 2 * shared;
+  const float *q_at = qkv + head * HEAD_DIM, *k_at = qkv + width + head / (heads / kv_heads) * HEAD_DIM;
+  const float* v_at = k_at + shared;
   uint2 sequence = sequence_of(cu_seqlens, sequences, tokens, query);
   uint2 earliest = sequence_of(cu_seqlens, sequences, tokens, first);
   unsigned from = earliest.y > 0 ? earliest.x : first, to = min(tokens, first + ROWS);
@@ -191,62 +194,66 @@ __device__ __forceinline__ void attention_backward_q_body(const float* qkv, cons
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_backward_q(const float* qkv, const unsigned* cu_seqlens, const float* out, const float* lse,
-                         const float* dout, float* dqkv, float* delta, unsigned tokens, unsigned heads, unsigned,
-                         unsigned sequences, float scale) {
-  attention_backward_q_body(qkv, cu_seqlens, out, lse, dout, dqkv, delta, tokens, heads, sequences, scale);
+                         const float* dout, float* dqkv, float* delta, unsigned tokens, unsigned heads,
+                         unsigned kv_heads, unsigned, unsigned sequences, float scale) {
+  attention_backward_q_body(qkv, cu_seqlens, out, lse, dout, dqkv, delta, tokens, heads, kv_heads, sequences,
+                            scale);
 }
 
-// dk and dv: each row is a key, and the queries that see it go by.
+// dk and dv: each row is a key, and the queries that see it go by, of all heads that share it.
 __device__ __forceinline__ void attention_backward_kv_body(const float* qkv, const unsigned* cu_seqlens,
                                                            const float* lse, const float* dout, const float* delta,
                                                            float* dqkv, unsigned tokens, unsigned heads,
-                                                           unsigned sequences, float scale) {
+                                                           unsigned kv_heads, unsigned sequences, float scale) {
   __shared__ float4 queries[STEP * PADDED], dmixed[STEP * PADDED];
   __shared__ float tile_lse[STEP], tile_delta[STEP];
-  unsigned first = blockIdx.x * ROWS, head = blockIdx.y;
+  unsigned first = blockIdx.x * ROWS, group = heads / kv_heads;
   unsigned key = first + threadIdx.x / LANES;
-  size_t width = (size_t)heads * HEAD_DIM, stride = 3 * width;
-  const float *q_at = qkv + head * HEAD_DIM, *k_at = q_at + width, *v_at = k_at + width;
+  size_t width = (size_t)heads * HEAD_DIM, shared = (size_t)kv_heads * HEAD_DIM, stride = width + 2 * shared;
+  const float *k_at = qkv + width + blockIdx.y * HEAD_DIM, *v_at = k_at + shared;
   unsigned last = min(tokens, first + ROWS) - 1;
   uint2 sequence = sequence_of(cu_seqlens, sequences, tokens, key);
   uint2 latest = sequence_of(cu_seqlens, sequences, tokens, last);
-  unsigned from = first, to = latest.y > 0 ? latest.y : last + 1;
+  unsigned to = latest.y > 0 ? latest.y : last + 1;
   bool placed = sequence.y > 0;
   float4 k[PER_LANE], v[PER_LANE], dk[PER_LANE], dv[PER_LANE];
   load_row(k, k_at + key * stride, placed);
   load_row(v, v_at + key * stride, placed);
   clear_row(dk);
   clear_row(dv);
-  for (; from < to; from += STEP) {
-    __syncthreads();
-    stage(queries, q_at, stride, from, to);
-    stage(dmixed, dout + head * HEAD_DIM, width, from, to);
-    if (threadIdx.x < STEP) {
-      size_t query = (size_t)head * tokens + from + threadIdx.x;
-      bool inside = from + threadIdx.x < to;
-      tile_lse[threadIdx.x] = inside ? lse[query] : 0.0f;
-      tile_delta[threadIdx.x] = inside ? delta[query] : 0.0f;
-    }
-    __syncthreads();
+  // One head of q after the other.
+  for (unsigned head = blockIdx.y * group; head < (blockIdx.y + 1) * group; head++) {
+    for (unsigned from = first; from < to; from += STEP) {
+      __syncthreads();
+      stage(queries, qkv + head * HEAD_DIM, stride, from, to);
+      stage(dmixed, dout + head * HEAD_DIM, width, from, to);
+      if (threadIdx.x < STEP) {
+        size_t query = (size_t)head * tokens + from + threadIdx.x;
+        bool inside = from + threadIdx.x < to;
+        tile_lse[threadIdx.x] = inside ? lse[query] : 0.0f;
+        tile_delta[threadIdx.x] = inside ? delta[query] : 0.0f;
+      }
+      __syncthreads();
 #pragma unroll 2
-    for (unsigned j = 0; j < STEP; j++) {
-      bool seen = placed && from + j >= key && from + j < sequence.y;
-      float score = dot_row(k, queries + j * PADDED) * scale;
-      float dp = dot_row(v, dmixed + j * PADDED);
-      float p = seen ? expf(score - tile_lse[j]) : 0.0f;
-      add_row(dv, p, dmixed + j * PADDED);
-      add_row(dk, p * (dp - tile_delta[j]) * scale, queries + j * PADDED);
+      for (unsigned j = 0; j < STEP; j++) {
+        bool seen = placed && from + j >= key && from + j < sequence.y;
+        float score = dot_row(k, queries + j * PADDED) * scale;
+        float dp = dot_row(v, dmixed + j * PADDED);
+        float p = seen ? expf(score - tile_lse[j]) : 0.0f;
+        add_row(dv, p, dmixed + j * PADDED);
+        add_row(dk, p * (dp - tile_delta[j]) * scale, queries + j * PADDED);
+      }
     }
   }
   if (key >= tokens) return;
-  float* row = dqkv + key * stride + head * HEAD_DIM;
-  store_row(row + width, dk, 1.0f);
-  store_row(row + 2 * width, dv, 1.0f);
+  float* row = dqkv + key * stride + width + blockIdx.y * HEAD_DIM;
+  store_row(row, dk, 1.0f);
+  store_row(row + shared, dv, 1.0f);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     attention_backward_kv(const float* qkv, const unsigned* cu_seqlens, const float* lse, const float* dout,
-                          const float* delta, float* dqkv, unsigned tokens, unsigned heads, unsigned,
-                          unsigned sequences, float scale) {
-  attention_backward_kv_body(qkv, cu_seqlens, lse, dout, delta, dqkv, tokens, heads, sequences, scale);
+                          const float* delta, float* dqkv, unsigned tokens, unsigned heads, unsigned kv_heads,
+                          unsigned, unsigned sequences, float scale) {
+  attention_backward_kv_body(qkv, cu_seqlens, lse, dout, delta, dqkv, tokens, heads, kv_heads, sequences, scale);
 }

@@ -60,6 +60,7 @@ fused_or_not!(
 struct Sizes {
     tokens: usize,
     heads: usize,
+    kv_heads: usize,
     head_dim: usize,
     scale: f32,
     head: usize,
@@ -68,18 +69,46 @@ struct Sizes {
 impl Sizes {
     #[inline(always)]
     fn of(args: &CpuArgs, part: usize) -> (Sizes, Range<usize>) {
-        let [tokens, heads, head_dim, _, scale] = *args.words else { unreachable!("the card gives five words") };
-        let (tokens, heads, head_dim) = (tokens as usize, heads as usize, head_dim as usize);
+        let [tokens, heads, kv_heads, head_dim, _, scale] = *args.words else {
+            unreachable!("the card gives six words")
+        };
+        let (tokens, heads, kv_heads) = (tokens as usize, heads as usize, kv_heads as usize);
         let (tile, head) = (part / heads, part % heads);
-        let sizes = Sizes { tokens, heads, head_dim, scale: f32::from_bits(scale), head };
+        let (head_dim, scale) = (head_dim as usize, f32::from_bits(scale));
+        let sizes = Sizes { tokens, heads, kv_heads, head_dim, scale, head };
         (sizes, tile * CPU_ROWS..tokens.min((tile + 1) * CPU_ROWS))
+    }
+
+    /// For parts that go over heads of k and v: the first head of q that shares one.
+    #[inline(always)]
+    fn of_shared(args: &CpuArgs, part: usize) -> (Sizes, Range<usize>) {
+        let (s, _) = Sizes::of(args, 0);
+        let (tile, shared) = (part / s.kv_heads, part % s.kv_heads);
+        (s.for_head(shared * s.group()), tile * CPU_ROWS..s.tokens.min((tile + 1) * CPU_ROWS))
+    }
+
+    /// Heads of q that share a head of k and v.
+    #[inline(always)]
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    #[inline(always)]
+    fn for_head(self, head: usize) -> Sizes {
+        Sizes { head, ..self }
     }
 
     /// This head's q (0), k (1) or v (2) in rows of qkv's form, from a token on.
     #[inline(always)]
     fn packed(&self, qkv: *mut f32, which: usize, token: usize) -> Rows {
-        let width = self.heads * self.head_dim;
-        Rows { at: qkv.wrapping_add(token * 3 * width + which * width + self.head * self.head_dim), stride: 3 * width }
+        let shared = self.head / self.group();
+        let head = match which {
+            0 => self.head,
+            1 => self.heads + shared,
+            _ => self.heads + self.kv_heads + shared,
+        };
+        let stride = (self.heads + 2 * self.kv_heads) * self.head_dim;
+        Rows { at: qkv.wrapping_add(token * stride + head * self.head_dim), stride }
     }
 
     /// This head's rows of out's form, from a token on.
@@ -277,9 +306,8 @@ fn backward_q<const FMA: bool>(args: &CpuArgs, part: usize) {
 
 #[inline(always)]
 fn backward_kv<const FMA: bool>(args: &CpuArgs, part: usize) {
-    let (s, rows) = Sizes::of(args, part);
+    let (s, rows) = Sizes::of_shared(args, part);
     let [qkv, dout, dqkv] = [0, 3, 5].map(|i| pointer::<f32>(args, i));
-    let [lse, delta] = [2, 4].map(|i| s.line(pointer::<f32>(args, i)));
     let (mut transposed, mut packed) = (Buffer::<{ DIMS * STEP }>::new(), Buffer::<{ DIMS * STEP }>::new());
     let (mut scores, mut dscores) = (Buffer::<{ CPU_ROWS * STEP }>::new(), Buffer::<{ CPU_ROWS * STEP }>::new());
     let (transposed, packed) = (transposed.rows(STEP), packed.rows(DIMS));
@@ -295,27 +323,31 @@ fn backward_kv<const FMA: bool>(args: &CpuArgs, part: usize) {
                 dv.fill(count, s.head_dim, 0.0);
                 continue;
             };
-            for from in (first..sequence.end).step_by(STEP) {
-                let queries = STEP.min(sequence.end - from);
-                let (q, dmixed) = (s.packed(qkv, 0, from), s.mixed(dout, from));
-                scores_of::<FMA>(s, (k, count), (q, queries), transposed, scores);
-                scores_of::<FMA>(s, (v, count), (dmixed, queries), transposed, dscores);
-                let (mut row_lse, mut row_delta) = ([0.0; STEP], [0.0; STEP]);
-                std::ptr::copy_nonoverlapping(lse.add(from), row_lse.as_mut_ptr(), queries);
-                std::ptr::copy_nonoverlapping(delta.add(from), row_delta.as_mut_ptr(), queries);
-                for r in 0..count {
-                    let unseen = queries.min((first + r).saturating_sub(from));
-                    let p = std::slice::from_raw_parts_mut(scores.skip(r, 0).at, padded(queries));
-                    let ds = std::slice::from_raw_parts_mut(dscores.skip(r, 0).at, padded(queries));
-                    for (((p, ds), lse), delta) in p.iter_mut().zip(ds.iter_mut()).zip(&row_lse).zip(&row_delta) {
-                        *p = exp(*p * s.scale - lse);
-                        *ds = *p * (*ds - delta) * s.scale;
+            for s in (0..s.group()).map(|member| s.for_head(s.head + member)) {
+                let [lse, delta] = [2, 4].map(|i| s.line(pointer::<f32>(args, i)));
+                let later = s.head % s.group() > 0;
+                for from in (first..sequence.end).step_by(STEP) {
+                    let queries = STEP.min(sequence.end - from);
+                    let (q, dmixed) = (s.packed(qkv, 0, from), s.mixed(dout, from));
+                    scores_of::<FMA>(s, (k, count), (q, queries), transposed, scores);
+                    scores_of::<FMA>(s, (v, count), (dmixed, queries), transposed, dscores);
+                    let (mut row_lse, mut row_delta) = ([0.0; STEP], [0.0; STEP]);
+                    std::ptr::copy_nonoverlapping(lse.add(from), row_lse.as_mut_ptr(), queries);
+                    std::ptr::copy_nonoverlapping(delta.add(from), row_delta.as_mut_ptr(), queries);
+                    for r in 0..count {
+                        let unseen = queries.min((first + r).saturating_sub(from));
+                        let p = std::slice::from_raw_parts_mut(scores.skip(r, 0).at, padded(queries));
+                        let ds = std::slice::from_raw_parts_mut(dscores.skip(r, 0).at, padded(queries));
+                        for (((p, ds), lse), delta) in p.iter_mut().zip(ds.iter_mut()).zip(&row_lse).zip(&row_delta) {
+                            *p = exp(*p * s.scale - lse);
+                            *ds = *p * (*ds - delta) * s.scale;
+                        }
+                        p[..unseen].fill(0.0);
+                        ds[..unseen].fill(0.0);
                     }
-                    p[..unseen].fill(0.0);
-                    ds[..unseen].fill(0.0);
+                    mix::<FMA>(s, count, scores, (dmixed, queries), packed, dv, later || from > first);
+                    mix::<FMA>(s, count, dscores, (q, queries), packed, dk, later || from > first);
                 }
-                mix::<FMA>(s, count, scores, (dmixed, queries), packed, dv, from > first);
-                mix::<FMA>(s, count, dscores, (q, queries), packed, dk, from > first);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! A softmax that runs over key tiles and a backward pass that recomputes it, as in FlashAttention (Dao et al., arXiv
 //! 2205.14135, 2307.08691). The gradients of q and of k and v are made by separate passes, so that each is written once.
+//! Several heads of q may share a head of k and v (Ainslie et al., arXiv 2305.13245); its gradient adds theirs in order.
 
 mod cpu;
 
@@ -48,13 +49,17 @@ pub static ATTENTION_BACKWARD: OpDef = OpDef {
     ..OpDef::BASE
 };
 
-/// Causal attention with `num_heads` heads inside each sequence. qkv: [tokens, 3 x heads x head_dim], all heads' q, then
-/// k, then v; cu_seqlens: [sequences + 1] u32, rising: where each sequence starts, and where the last one ends.
-/// The result: [tokens, heads x head_dim].
+/// Causal attention with `num_heads` heads inside each sequence, in groups that share one of `num_kv_heads` heads of k and
+/// v. qkv: [tokens, (heads + 2 kv heads) x head_dim], all heads' q, then k, then v; cu_seqlens: [sequences + 1] u32, rising:
+/// where each sequence starts, and where the last one ends. The result: [tokens, heads x head_dim].
 #[track_caller]
-pub fn attention(qkv: &Tensor, cu_seqlens: &Tensor, num_heads: usize) -> Tensor {
-    let params = Params::NONE.with_u32("num_heads", num_heads);
+pub fn attention(qkv: &Tensor, cu_seqlens: &Tensor, num_heads: usize, num_kv_heads: usize) -> Tensor {
+    let params = params(num_heads, num_kv_heads);
     qkv.tracer().emit(&ATTENTION, &[qkv, cu_seqlens], params)[0].clone()
+}
+
+fn params(num_heads: usize, num_kv_heads: usize) -> Params {
+    Params::NONE.with_u32("num_heads", num_heads).with_u32("num_kv_heads", num_kv_heads)
 }
 
 fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
@@ -69,25 +74,35 @@ fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
 struct Sizes {
     tokens: usize,
     heads: usize,
+    kv_heads: usize,
     head_dim: usize,
     sequences: usize,
 }
 
 impl Sizes {
     fn of(call: &Call) -> Sizes {
-        let heads = call.params.u32("num_heads");
-        let [tokens, width] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
-        Sizes { tokens, heads, head_dim: width / (3 * heads), sequences: call.inputs[1].elements() - 1 }
+        let (heads, kv_heads) = (call.params.u32("num_heads"), call.params.u32("num_kv_heads"));
+        let [tokens, columns] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
+        let head_dim = columns / (heads + 2 * kv_heads);
+        Sizes { tokens, heads, kv_heads, head_dim, sequences: call.inputs[1].elements() - 1 }
+    }
+
+    /// Where a head's q (0), or its k (1) or v (2), is in qkv.
+    fn place(&self, which: usize, head: usize, token: usize) -> usize {
+        let shared = head / (self.heads / self.kv_heads);
+        let column = [head, self.heads + shared, self.heads + self.kv_heads + shared][which];
+        (token * (self.heads + 2 * self.kv_heads) + column) * self.head_dim
     }
 
     fn scale(&self) -> f64 {
         1.0 / (self.head_dim as f64).sqrt()
     }
 
-    /// Kernel words: tokens, heads, head_dim, sequences, scale.
+    /// Kernel words: tokens, heads, heads of k and v, head_dim, sequences, scale.
     fn words(&self) -> Vec<u32> {
         let scale = (self.scale() as f32).to_bits();
-        vec![self.tokens as u32, self.heads as u32, self.head_dim as u32, self.sequences as u32, scale]
+        let sizes = [self.tokens, self.heads, self.kv_heads, self.head_dim, self.sequences];
+        sizes.into_iter().map(|n| n as u32).chain([scale]).collect()
     }
 }
 
@@ -97,14 +112,19 @@ fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, Strin
     expect::rank("qkv", &types[0], 2)?;
     expect::dtype("cu_seqlens", &types[1], DType::U32)?;
     expect::rank("cu_seqlens", &types[1], 1)?;
-    let (heads, [tokens, width]) = (params.u32("num_heads"), [types[0].shape[0], types[0].shape[1]]);
-    if heads == 0 || width == 0 || width % (3 * heads) != 0 {
-        return Err(format!("`qkv` has {width} columns; expected a multiple of 3 x {heads} heads"));
+    let (heads, kv_heads) = (params.u32("num_heads"), params.u32("num_kv_heads"));
+    let [tokens, columns] = *types[0].shape else { unreachable!("it has two dimensions") };
+    if heads == 0 || kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+        return Err(format!("{heads} heads can't share {kv_heads} heads of k and v in groups of one size"));
     }
+    if columns == 0 || !columns.is_multiple_of(heads + 2 * kv_heads) {
+        return Err(format!("`qkv` has {columns} columns; expected a multiple of {heads} + 2 x {kv_heads} heads"));
+    }
+    let width = columns / (heads + 2 * kv_heads) * heads;
     if types[1].elements() == 0 {
         return Err("`cu_seqlens` is empty; expected one more entry than there are sequences".into());
     }
-    Ok(vec![TensorType::f32([tokens, width / 3]), TensorType::f32([heads, tokens])])
+    Ok(vec![TensorType::f32([tokens, width]), TensorType::f32([heads, tokens])])
 }
 
 fn infer_backward(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
@@ -135,11 +155,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
     let s = Sizes::of(call);
-    let (d, row) = (s.head_dim, 3 * s.heads * s.head_dim);
-    let at = |which: usize, head: usize, token: usize| {
-        let from = token * row + (which * s.heads + head) * d;
-        &inputs[0][from..from + d]
-    };
+    let d = s.head_dim;
+    let at = |which: usize, head: usize, token: usize| &inputs[0][s.place(which, head, token)..][..d];
     let (mut out, mut lse) = (vec![0.0; s.tokens * s.heads * d], vec![0.0; s.heads * s.tokens]);
     for (start, end) in sequences(inputs[1]) {
         for (head, query) in (0..s.heads).flat_map(|h| (start..end).map(move |q| (h, q))) {
@@ -161,17 +178,16 @@ fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
 fn reference_backward(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
     let s = Sizes::of(call);
     let [qkv, cu_seqlens, out, lse, dout] = *inputs else { unreachable!("`infer` asks for five inputs") };
-    let (d, row) = (s.head_dim, 3 * s.heads * s.head_dim);
-    let place = |which: usize, head: usize, token: usize| token * row + (which * s.heads + head) * d;
+    let d = s.head_dim;
     let mut dqkv = vec![0.0; qkv.len()];
     for (start, end) in sequences(cu_seqlens) {
         for (head, query) in (0..s.heads).flat_map(|h| (start..end).map(move |q| (h, q))) {
-            let q = place(0, head, query);
+            let q = s.place(0, head, query);
             let mixed = (query * s.heads + head) * d;
             let (out, dout) = (&out[mixed..mixed + d], &dout[mixed..mixed + d]);
             let delta = dot(out, dout);
             for key in start..=query {
-                let (k, v) = (place(1, head, key), place(2, head, key));
+                let (k, v) = (s.place(1, head, key), s.place(2, head, key));
                 let score = dot(&qkv[q..q + d], &qkv[k..k + d]) * s.scale();
                 let p = (score - lse[head * s.tokens + query]).exp();
                 let ds = p * (dot(dout, &qkv[v..v + d]) - delta) * s.scale();
@@ -207,7 +223,7 @@ static BACKWARD_KV: Shader = Shader {
 
 fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
     let s = Sizes::of(call);
-    let launch = by_tiles(spec, ("attention", cpu::select_forward, &FORWARD), &s, common::operands(2, 2))?;
+    let launch = by_tiles(spec, ("attention", cpu::select_forward, &FORWARD), &s, s.heads, common::operands(2, 2))?;
     Ok(Lowering::one(launch))
 }
 
@@ -216,11 +232,12 @@ fn lower_backward(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsuppo
     let s = Sizes::of(call);
     let mut operands = common::operands(5, 1);
     operands.push(Operand::Scratch(0));
-    let q = by_tiles(spec, ("attention_backward_q", cpu::select_backward_q, &BACKWARD_Q), &s, operands)?;
+    let q = by_tiles(spec, ("attention_backward_q", cpu::select_backward_q, &BACKWARD_Q), &s, s.heads, operands)?;
     let operands =
         [Operand::Input(0), Operand::Input(1), Operand::Input(3), Operand::Input(4), Operand::Scratch(0)].into_iter();
     let operands = operands.chain([Operand::Output(0)]).collect();
-    let kv = by_tiles(spec, ("attention_backward_kv", cpu::select_backward_kv, &BACKWARD_KV), &s, operands)?;
+    let kernel: TileKernel = ("attention_backward_kv", cpu::select_backward_kv, &BACKWARD_KV);
+    let kv = by_tiles(spec, kernel, &s, s.kv_heads, operands)?;
     Ok(Lowering { scratch: vec![(s.heads * s.tokens * 4) as u64], launches: vec![q, kv] })
 }
 
@@ -231,10 +248,11 @@ fn by_tiles(
     spec: &Spec,
     (name, select, shader): TileKernel,
     s: &Sizes,
+    heads: usize,
     operands: Vec<Operand>,
 ) -> Result<Launch, Unsupported> {
     if spec.kind == DeviceKind::Cpu {
-        let parts = s.tokens.div_ceil(CPU_ROWS) * s.heads;
+        let parts = s.tokens.div_ceil(CPU_ROWS) * heads;
         return Ok(common::cpu(name, select(&spec.architecture), parts, s.words(), operands));
     }
     if !s.head_dim.is_multiple_of(4) || s.head_dim > 128 {
@@ -244,16 +262,24 @@ fn by_tiles(
         DeviceKind::Vulkan => (KernelSource::Vulkan(shader), "main"),
         _ => (KernelSource::Cuda(&CUDA), name),
     };
-    let groups = [s.tokens.div_ceil(GPU_ROWS).max(1), s.heads, 1];
+    let groups = [s.tokens.div_ceil(GPU_ROWS).max(1), heads, 1];
     let launch = common::gpu(source, entry, groups, GPU_THREADS, s.words(), operands);
     let Launch::Kernel(kernel) = launch else { unreachable!("a GPU launch is a kernel") };
     Ok(Launch::Kernel(Kernel { constants: vec![("HEAD_DIM", s.head_dim as u32)], ..kernel }))
 }
 
-fn case(backward: bool, name: &str, heads: usize, head_dim: usize, tokens: usize, cu_seqlens: &[usize]) -> Case {
+/// `heads` are those of q and those of k and v.
+fn case(
+    backward: bool,
+    name: &str,
+    (heads, kv_heads): (usize, usize),
+    head_dim: usize,
+    tokens: usize,
+    cu_seqlens: &[usize],
+) -> Case {
+    let columns = (heads + 2 * kv_heads) * head_dim;
     let bounds: Vec<f64> = cu_seqlens.iter().map(|&b| b as f64).collect();
-    let mut inputs =
-        vec![CaseInput::normal([tokens, 3 * heads * head_dim]), CaseInput::values(DType::U32, [bounds.len()], bounds)];
+    let mut inputs = vec![CaseInput::normal([tokens, columns]), CaseInput::values(DType::U32, [bounds.len()], bounds)];
     if backward {
         // Such a logsumexp as the last row of the longest sequence has: its weights add up to about 1.
         let longest = cu_seqlens.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(1);
@@ -261,12 +287,15 @@ fn case(backward: bool, name: &str, heads: usize, head_dim: usize, tokens: usize
         let mixed = || CaseInput::normal([tokens, heads * head_dim]);
         inputs.extend([mixed(), CaseInput::uniform([heads, tokens], least, least + 1.0), mixed()]);
     }
-    Case::new(name, Params::NONE.with_u32("num_heads", heads), inputs)
+    Case::new(name, params(heads, kv_heads), inputs)
 }
 
 fn cases(backward: bool) -> Vec<Case> {
-    let case = |name: &str, heads: usize, head_dim: usize, tokens: usize, cu_seqlens: &[usize]| {
+    let grouped = |name: &str, heads: (usize, usize), head_dim: usize, tokens: usize, cu_seqlens: &[usize]| {
         case(backward, name, heads, head_dim, tokens, cu_seqlens)
+    };
+    let case = |name: &str, heads: usize, head_dim: usize, tokens: usize, cu_seqlens: &[usize]| {
+        grouped(name, (heads, heads), head_dim, tokens, cu_seqlens)
     };
     vec![
         case("4 sequences of 16", 4, 64, 64, &[0, 16, 32, 48, 64]),
@@ -275,8 +304,11 @@ fn cases(backward: bool) -> Vec<Case> {
         case("no sequence", 2, 4, 3, &[0]),
         case("several tiles", 2, 64, 300, &[0, 300]),
         case("wide heads", 1, 128, 90, &[0, 37, 90]),
+        grouped("groups of 2", (4, 2), 32, 100, &[0, 30, 30, 97]),
+        grouped("one head of k and v", (3, 1), 20, 150, &[4, 150]),
         case("12 sequences of 1024", 12, 64, 12_288, &std::array::from_fn::<_, 13, _>(|i| i * 1024)).large(),
         case("4096 tokens", 16, 128, 4096, &[0, 4096]).tolerance(1e-4).large(),
+        grouped("4096 tokens, groups of 4", (32, 8), 128, 4096, &[0, 4096]).tolerance(1e-4).large(),
     ]
 }
 
@@ -293,7 +325,7 @@ mod tests {
             let Ok(device) = Device::open(Choice::Cpu, &options) else { continue };
             for (backward, op) in [(false, &ATTENTION), (true, &ATTENTION_BACKWARD)] {
                 for (head_dim, tokens) in [(1, 5), (5, 100), (37, 40), (160, 67)] {
-                    let case = case(backward, "", 2, head_dim, tokens, &[0, 3, tokens]);
+                    let case = case(backward, "", (2, 1), head_dim, tokens, &[0, 3, tokens]);
                     let outcome = check::run(&device, op, &case, &Default::default(), 1).expect("the case runs");
                     assert!(outcome.error < 1e-5, "{op:?} {architecture} {head_dim}: {outcome:?}");
                 }
@@ -303,7 +335,7 @@ mod tests {
 
     #[test]
     fn gpus_refuse_other_head_sizes() {
-        let params = Params::NONE.with_u32("num_heads", 2);
+        let params = params(2, 2);
         let inputs = [TensorType::f32([8, 3 * 2 * 6]), TensorType::new(DType::U32, [2])];
         let outputs = infer(&params, &inputs).expect("the shapes are right");
         let spec = Spec { kind: DeviceKind::Vulkan, ..cpu_spec() };

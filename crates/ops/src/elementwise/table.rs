@@ -130,6 +130,18 @@ table! {
         },
         gradient: |_| vec![None, None],
     }
+    SILU silu "silu" "y = a / (1 + exp(-a))" (a) flops 10.0 {
+        gpu: "a / (1.0f + exp(-a))",
+        cpu: |a, _, _| a / (1.0 + math::exp(-a)),
+        f64: |a, _, _| a / (1.0 + (-a).exp()),
+        gradient: |c| vec![Some(silu_backward(&c.inputs[0], &grad(c)))],
+    }
+    SILU_BACKWARD silu_backward "silu_backward" "dx = b s (1 + a (1 - s)), s = 1 / (1 + exp(-a)), the gradient of silu at a" (a, b) flops 13.0 {
+        gpu: "b / (1.0f + exp(-a)) * (1.0f + a * (1.0f - 1.0f / (1.0f + exp(-a))))",
+        cpu: |a, b, _| b / (1.0 + math::exp(-a)) * (1.0 + a * (1.0 - 1.0 / (1.0 + math::exp(-a)))),
+        f64: |a, b, _| b / (1.0 + (-a).exp()) * (1.0 + a * (1.0 - 1.0 / (1.0 + (-a).exp()))),
+        gradient: |_| vec![None, None],
+    }
 }
 
 /// The gradient of the only output.

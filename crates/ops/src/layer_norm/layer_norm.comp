@@ -1,5 +1,6 @@
 #version 460
-// Layer norm, one row a group. With RESIDUAL the row is s = x + r, where s may be x or r.
+// Layer norm, one row a group. With RESIDUAL the row is s = x + r, where s may be x or r. With RMS it is RMS norm: nothing
+// is subtracted, and there is no bias.
 #include "common/common.glsl"
 
 layout(push_constant) uniform Arguments {
@@ -8,12 +9,16 @@ layout(push_constant) uniform Arguments {
     Floats r;
 #endif
     Floats weight;
+#ifndef RMS
     Floats bias;
+#endif
 #ifdef RESIDUAL
     Floats s;
 #endif
     Floats y;
+#ifndef RMS
     Floats mean;
+#endif
     Floats rstd;
     uint rows;
     uint n;
@@ -40,7 +45,11 @@ void main() {
 #endif
             total += value;
         }
+#ifdef RMS
+        const float mean = 0.0;
+#else
         float mean = group_sum(total) / float(n);
+#endif
         total = 0.0;
         for (uint j = first; j < n; j += threads) {
             float away = x.at[at + j] - mean;
@@ -48,10 +57,16 @@ void main() {
         }
         float rstd = 1.0 / sqrt(group_sum(total) / float(n) + args.eps);
         for (uint j = first; j < n; j += threads) {
+#ifdef RMS
+            args.y.at[at + j] = x.at[at + j] * rstd * args.weight.at[j];
+#else
             args.y.at[at + j] = (x.at[at + j] - mean) * rstd * args.weight.at[j] + args.bias.at[j];
+#endif
         }
         if (first == 0) {
+#ifndef RMS
             args.mean.at[row] = mean;
+#endif
             args.rstd.at[row] = rstd;
         }
     }

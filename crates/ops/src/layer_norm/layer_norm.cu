@@ -1,4 +1,11 @@
-// Layer norm, one row a group, and its gradient. With RESIDUAL the forward row is s = x + r, and d is added to dx.
+// Layer norm, one row a group, and its gradient. With RESIDUAL the forward row is s = x + r, and d is added to dx. With
+// RMS it is RMS norm: nothing is subtracted, so there are no means, and there is no bias.
+
+#ifdef RMS
+#define MEAN(value) 0.0f
+#else
+#define MEAN(value) (value)
+#endif
 
 // Columns j to j + 3 of a row; columns from n on are 0.
 __device__ __forceinline__ float4 load_columns(const float* row, unsigned j, unsigned n, bool wide) {
@@ -28,6 +35,7 @@ __device__ __forceinline__ bool aligned(const float* p) { return ((size_t)p & 15
 __device__ __forceinline__ void layer_norm_body(const float* x, const float* r, const float* weight, const float* bias,
                                                 float* s, float* y, float* means, float* rstds, unsigned rows,
                                                 unsigned n, float eps) {
+  // What isn't there is null, and aligned.
   bool wide = n % 4 == 0 && aligned(x) && aligned(r) && aligned(weight) && aligned(bias) && aligned(s) && aligned(y);
   unsigned first = 4 * threadIdx.x, step = 4 * blockDim.x;
   for (unsigned row = blockIdx.x; row < rows; row += gridDim.x) {
@@ -45,7 +53,7 @@ __device__ __forceinline__ void layer_norm_body(const float* x, const float* r, 
     }
     // Each thread reads back what it wrote itself.
     if (r) from = s + at;
-    float mean = block_sum(total) / (float)n;
+    float mean = MEAN(block_sum(total) / (float)n);
     total = 0.0f;
     for (unsigned j = first; j < n; j += step) {
       float4 v = load_columns(from, j, n, wide);
@@ -56,15 +64,22 @@ __device__ __forceinline__ void layer_norm_body(const float* x, const float* r, 
     float rstd = 1.0f / sqrtf(block_sum(total) / (float)n + eps);
     for (unsigned j = first; j < n; j += step) {
       float4 v = load_columns(from, j, n, wide), w = load_columns(weight, j, n, wide);
+#ifdef RMS
+      v.x = v.x * rstd * w.x;
+      v.y = v.y * rstd * w.y;
+      v.z = v.z * rstd * w.z;
+      v.w = v.w * rstd * w.w;
+#else
       float4 b = load_columns(bias, j, n, wide);
       v.x = (v.x - mean) * rstd * w.x + b.x;
       v.y = (v.y - mean) * rstd * w.y + b.y;
       v.z = (v.z - mean) * rstd * w.z + b.z;
       v.w = (v.w - mean) * rstd * w.w + b.w;
+#endif
       store_columns(y + at, j, n, wide, v);
     }
     if (threadIdx.x == 0) {
-      means[row] = mean;
+      if (means) means[row] = mean;
       rstds[row] = rstd;
     }
   }
@@ -78,7 +93,7 @@ __device__ __forceinline__ void layer_norm_backward_body(const float* x, const f
   unsigned first = 4 * threadIdx.x, step = 4 * blockDim.x;
   for (unsigned row = blockIdx.x; row < rows; row += gridDim.x) {
     size_t at = (size_t)row * n;
-    float mean = means[row], rstd = rstds[row], sum_g = 0.0f, sum_gx = 0.0f;
+    float mean = MEAN(means[row]), rstd = rstds[row], sum_g = 0.0f, sum_gx = 0.0f;
     for (unsigned j = first; j < n; j += step) {
       float4 v = load_columns(x + at, j, n, wide), w = load_columns(weight, j, n, wide);
       float4 g = load_columns(dy + at, j, n, wide);
@@ -86,7 +101,7 @@ __device__ __forceinline__ void layer_norm_backward_body(const float* x, const f
       sum_g += (g.x + g.y) + (g.z + g.w);
       sum_gx += (g.x * (v.x - mean) + g.y * (v.y - mean)) + (g.z * (v.z - mean) + g.w * (v.w - mean));
     }
-    float mean_g = block_sum(sum_g) / (float)n;
+    float mean_g = MEAN(block_sum(sum_g) / (float)n);
     float mean_gx = block_sum(sum_gx) * (rstd * rstd) / (float)n;
     for (unsigned j = first; j < n; j += step) {
       float4 v = load_columns(x + at, j, n, wide), w = load_columns(weight, j, n, wide);
@@ -119,13 +134,13 @@ __device__ __forceinline__ void layer_norm_weights_body(const float* x, const fl
       size_t at = (size_t)row * n + j;
       float g = dy[at];
       sum_bias += g;
-      sum_weight += g * ((x[at] - means[row]) * rstds[row]);
+      sum_weight += g * ((x[at] - MEAN(means[row])) * rstds[row]);
     }
   }
   parts[0][lane][column] = sum_weight;
   parts[1][lane][column] = sum_bias;
   __syncthreads();
-  if (lane < 2 && j < n) {
+  if (lane < (dbias ? 2 : 1) && j < n) {
     float sum = 0.0f;
 #pragma unroll
     for (unsigned k = 0; k < 8; k++) sum += parts[lane][k][column];
@@ -133,7 +148,33 @@ __device__ __forceinline__ void layer_norm_weights_body(const float* x, const fl
   }
 }
 
-#ifdef RESIDUAL
+#if defined(RMS) && defined(RESIDUAL)
+extern "C" __global__ void residual_rms_norm(const float* x, const float* r, const float* weight, float* s, float* y,
+                                             float* rstd, unsigned rows, unsigned n, float eps) {
+  layer_norm_body(x, r, weight, nullptr, s, y, nullptr, rstd, rows, n, eps);
+}
+
+extern "C" __global__ void rms_norm_backward_residual(const float* x, const float* weight, const float* rstd,
+                                                      const float* dy, const float* d, float* dx, unsigned rows,
+                                                      unsigned n) {
+  layer_norm_backward_body(x, weight, nullptr, rstd, dy, d, dx, rows, n);
+}
+#elif defined(RMS)
+extern "C" __global__ void rms_norm(const float* x, const float* weight, float* y, float* rstd, unsigned rows,
+                                    unsigned n, float eps) {
+  layer_norm_body(x, nullptr, weight, nullptr, nullptr, y, nullptr, rstd, rows, n, eps);
+}
+
+extern "C" __global__ void rms_norm_backward(const float* x, const float* weight, const float* rstd, const float* dy,
+                                             float* dx, unsigned rows, unsigned n) {
+  layer_norm_backward_body(x, weight, nullptr, rstd, dy, nullptr, dx, rows, n);
+}
+
+extern "C" __global__ void rms_norm_weights(const float* x, const float* rstd, const float* dy, float* dweight,
+                                            unsigned rows, unsigned n) {
+  layer_norm_weights_body(x, nullptr, rstd, dy, dweight, nullptr, rows, n);
+}
+#elif defined(RESIDUAL)
 extern "C" __global__ void residual_layer_norm(const float* x, const float* r, const float* weight, const float* bias,
                                                float* s, float* y, float* mean, float* rstd, unsigned rows, unsigned n,
                                                float eps) {

@@ -1,12 +1,14 @@
 #version 460
 // dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy weight, one row a group; dx may be dy.
-// With RESIDUAL d is added, and dx may be d.
+// With RESIDUAL d is added, and dx may be d. With RMS both means are 0.
 #include "common/common.glsl"
 
 layout(push_constant) uniform Arguments {
     Floats x;
     Floats weight;
+#ifndef RMS
     Floats mean;
+#endif
     Floats rstd;
     Floats dy;
 #ifdef RESIDUAL
@@ -23,7 +25,11 @@ void main() {
     uint n = args.n;
     for (uint row = gl_WorkGroupID.x; row < args.rows; row += gl_NumWorkGroups.x) {
         uint at = row * n;
+#ifdef RMS
+        const float mean = 0.0;
+#else
         float mean = args.mean.at[row];
+#endif
         float rstd = args.rstd.at[row];
         float sum_g = 0.0;
         float sum_gx = 0.0;
@@ -32,7 +38,11 @@ void main() {
             sum_g += g;
             sum_gx += g * (args.x.at[at + j] - mean);
         }
+#ifdef RMS
+        const float mean_g = 0.0;
+#else
         float mean_g = group_sum(sum_g) / float(n);
+#endif
         float mean_gx = group_sum(sum_gx) * (rstd * rstd) / float(n);
         for (uint j = first; j < n; j += threads) {
             float g = args.dy.at[at + j] * args.weight.at[j];

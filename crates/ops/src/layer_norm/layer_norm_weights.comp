@@ -1,15 +1,19 @@
 #version 460
 // A block's sums of dy xhat and dy over 64 rows, for 32 columns: 8 threads a column take every eighth row, then are added
-// in order.
+// in order. With RMS the means are 0 and dbias isn't there.
 #include "common/common.glsl"
 
 layout(push_constant) uniform Arguments {
     Floats x;
+#ifndef RMS
     Floats mean;
+#endif
     Floats rstd;
     Floats dy;
     Floats dweight;
+#ifndef RMS
     Floats dbias;
+#endif
     uint rows;
     uint n;
 } args;
@@ -29,7 +33,11 @@ void main() {
             uint at = row * args.n + j;
             float g = args.dy.at[at];
             sum_bias += g;
+#ifdef RMS
+            sum_weight += g * (args.x.at[at] * args.rstd.at[row]);
+#else
             sum_weight += g * ((args.x.at[at] - args.mean.at[row]) * args.rstd.at[row]);
+#endif
         }
     }
     parts[0][lane][column] = sum_weight;
@@ -40,6 +48,8 @@ void main() {
         for (uint k = 0; k < 8; k++) sum += parts[lane][k][column];
         uint at = gl_WorkGroupID.y * args.n + j;
         if (lane == 0) args.dweight.at[at] = sum;
+#ifndef RMS
         else args.dbias.at[at] = sum;
+#endif
     }
 }

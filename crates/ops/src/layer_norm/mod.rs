@@ -10,7 +10,10 @@ use graph::{
 };
 use tensor::DType;
 
-pub(crate) use cpu::{select_backward_residual, select_residual};
+pub(crate) use cpu::{
+    select_backward_residual, select_residual, select_rms, select_rms_backward, select_rms_backward_residual,
+    select_rms_residual,
+};
 
 /// Elements that one CPU part normalises, in whole rows; more where there would be too many parts.
 const CPU_CHUNK: usize = 4096;
@@ -136,6 +139,22 @@ pub(crate) struct Kernels {
     pub shader: &'static Shader,
     /// For CPUs.
     pub select: fn(&str) -> fn(&CpuArgs, usize),
+    /// The weights' gradients on GPUs.
+    pub weights: &'static Weights,
+}
+
+/// The kernels of the weights' gradients on GPUs, where the rows' gradients are made apart from them.
+pub(crate) struct Weights {
+    /// The CUDA function's name.
+    pub name: &'static str,
+    /// For CUDA.
+    pub cuda: &'static CudaSource,
+    /// For Vulkan.
+    pub shader: &'static Shader,
+    /// Which inputs it reads: x, mean if there is one, rstd and dy.
+    pub inputs: &'static [usize],
+    /// How many gradients it makes: of weight, and of bias if there is one.
+    pub outputs: usize,
 }
 
 static CUDA: CudaSource = CudaSource {
@@ -157,9 +176,18 @@ pub(crate) static WEIGHTS_SHADER: Shader = Shader {
     defines: &[],
     spirv: spirv!("layer_norm_weights"),
 };
-static FORWARD: Kernels = Kernels { name: "layer_norm", cuda: &CUDA, shader: &SHADER, select: cpu::select };
-static BACKWARD: Kernels =
-    Kernels { name: "layer_norm_backward", cuda: &CUDA, shader: &BACKWARD_SHADER, select: cpu::select_backward };
+/// The weights' gradients of layer norm.
+pub(crate) static WEIGHTS: Weights =
+    Weights { name: "layer_norm_weights", cuda: &CUDA, shader: &WEIGHTS_SHADER, inputs: &[0, 2, 3, 4], outputs: 2 };
+static FORWARD: Kernels =
+    Kernels { name: "layer_norm", cuda: &CUDA, shader: &SHADER, select: cpu::select, weights: &WEIGHTS };
+static BACKWARD: Kernels = Kernels {
+    name: "layer_norm_backward",
+    cuda: &CUDA,
+    shader: &BACKWARD_SHADER,
+    select: cpu::select_backward,
+    weights: &WEIGHTS,
+};
 
 /// Rows of one part of the forward kernel.
 fn forward_rows(rows: usize, n: usize) -> usize {
@@ -185,33 +213,33 @@ pub(crate) fn lower_backward(call: &Call, spec: &Spec, kernels: &Kernels, inputs
     let on_cpu = spec.kind == DeviceKind::Cpu;
     let block_rows = if on_cpu { backward_rows(rows, n) } else { GPU_BLOCK_ROWS };
     let blocks = rows.div_ceil(block_rows).max(1);
-    let sums =
-        if blocks == 1 { [Operand::Output(1), Operand::Output(2)] } else { [Operand::Scratch(0), Operand::Scratch(1)] };
+    let place = |i: usize| if blocks == 1 { Operand::Output(i + 1) } else { Operand::Scratch(i) };
+    let sums: Vec<_> = (0..kernels.weights.outputs).map(place).collect();
     let words = vec![rows as u32, n as u32];
     let mut launches = Vec::new();
     let mut operands = common::operands(inputs, 1);
     if on_cpu {
-        operands.extend(sums);
+        operands.extend(&sums);
     } else {
-        launches.push(weight_sums(spec, n, blocks, words.clone(), sums));
+        launches.push(weight_sums(spec, kernels.weights, n, blocks, words.clone(), &sums));
     }
     launches.push(by_rows(spec, kernels, rows, n, block_rows, words, operands));
     let mut scratch = Vec::new();
     if blocks > 1 {
-        scratch = vec![(blocks * n * 4) as u64; 2];
+        scratch = vec![(blocks * n * 4) as u64; sums.len()];
         let sum =
             |i: usize| reduce::sum_blocks(spec, blocks, n, blocks, vec![Operand::Scratch(i), Operand::Output(i + 1)]);
-        launches.extend([sum(0), sum(1)]);
+        launches.extend((0..sums.len()).map(sum));
     }
     Lowering { scratch, launches }
 }
 
 /// A GPU's launch over blocks of rows and strips of columns; it comes first, as dx may take dy's place.
-fn weight_sums(spec: &Spec, n: usize, blocks: usize, words: Vec<u32>, sums: [Operand; 2]) -> Launch {
-    let operands = [0, 2, 3, 4].map(Operand::Input).into_iter().chain(sums).collect();
+fn weight_sums(spec: &Spec, weights: &Weights, n: usize, blocks: usize, words: Vec<u32>, sums: &[Operand]) -> Launch {
+    let operands = weights.inputs.iter().copied().map(Operand::Input).chain(sums.iter().copied()).collect();
     let (source, entry) = match spec.kind {
-        DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "layer_norm_weights"),
-        _ => (KernelSource::Vulkan(&WEIGHTS_SHADER), "main"),
+        DeviceKind::Cuda => (KernelSource::Cuda(weights.cuda), weights.name),
+        _ => (KernelSource::Vulkan(weights.shader), "main"),
     };
     common::gpu(source, entry, [n.div_ceil(GPU_COLUMNS), blocks, 1], 256, words, operands)
 }

@@ -101,13 +101,19 @@ static BACKWARD_SHADER: Shader = Shader {
     spirv: spirv!("layer_norm_backward_residual"),
 };
 static BACKWARD_SHADERS: &[&Shader] = &[&BACKWARD_SHADER, &layer_norm::WEIGHTS_SHADER, &reduce::SHADER];
-static FORWARD: Kernels =
-    Kernels { name: "residual_layer_norm", cuda: &CUDA, shader: &SHADER, select: layer_norm::select_residual };
+static FORWARD: Kernels = Kernels {
+    name: "residual_layer_norm",
+    cuda: &CUDA,
+    shader: &SHADER,
+    select: layer_norm::select_residual,
+    weights: &layer_norm::WEIGHTS,
+};
 static BACKWARD: Kernels = Kernels {
     name: "layer_norm_backward_residual",
     cuda: &CUDA,
     shader: &BACKWARD_SHADER,
     select: layer_norm::select_backward_residual,
+    weights: &layer_norm::WEIGHTS,
 };
 
 fn cases() -> Vec<Case> {

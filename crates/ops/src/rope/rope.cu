@@ -1,0 +1,56 @@
+// Rotary positions, one row a group: a thread has a pair of dimensions and turns it in every head. y may be x.
+#define FIRST 0x28be60db9391054aull  // 1 / (2 pi) in units of 2^-64
+
+// How far pair i turns from one position to the next: FIRST ratio^i, in units of 2^-64 of a turn.
+__device__ __forceinline__ unsigned long long frequency_of(unsigned long long ratio, unsigned i) {
+  unsigned long long frequency = FIRST;
+  for (; i > 0; i >>= 1) {
+    if (i & 1) frequency = __umul64hi(frequency, ratio);
+    ratio = __umul64hi(ratio, ratio);
+  }
+  return frequency;
+}
+
+// Cosine and sine of an angle in units of 2^-32 of a turn: polynomials around the nearest quarter.
+__device__ __forceinline__ float2 cos_sin(unsigned turn) {
+  unsigned quarter = (turn + (1u << 29)) >> 30;
+  float x = (float)(int)(turn - (quarter << 30)) * 1.4629181e-9f, u = x * x;
+  float s = x + x * u * (-1.6666667e-1f + u * (8.333334e-3f + u * (-1.984127e-4f + u * 2.7557319e-6f)));
+  float c = 1.0f + u * (-0.5f + u * (4.1666668e-2f + u * (-1.3888889e-3f + u * (2.4801587e-5f + u * -2.755732e-7f))));
+  float a = quarter & 1 ? s : c, b = quarter & 1 ? c : s;
+  return make_float2((quarter + 1) & 2 ? -a : a, quarter & 2 ? -b : b);
+}
+
+__device__ __forceinline__ void rope_body(const float* x, const unsigned* positions, float* y, unsigned tokens,
+                                          unsigned columns, unsigned heads, unsigned half, unsigned long long ratio,
+                                          bool backwards) {
+  for (unsigned token = blockIdx.x; token < tokens; token += gridDim.x) {
+    size_t row = (size_t)token * columns;
+    unsigned position = positions[token];
+    // Narrow heads leave threads for several heads at a time.
+    unsigned lanes = min(half, blockDim.x), abreast = blockDim.x / lanes;
+    unsigned lane = threadIdx.x % lanes, first_head = threadIdx.x / lanes;
+    if (first_head < abreast) {
+      for (unsigned i = lane; i < half; i += lanes) {
+        float2 turn = cos_sin((unsigned)((frequency_of(ratio, i) * position) >> 32));
+        if (backwards) turn.y = -turn.y;
+        for (unsigned head = first_head; head < heads; head += abreast) {
+          size_t at = row + head * 2 * half + i;
+          float a = x[at], b = x[at + half];
+          y[at] = a * turn.x - b * turn.y;
+          y[at + half] = b * turn.x + a * turn.y;
+        }
+      }
+    }
+    if (x != y) {
+      for (unsigned j = heads * 2 * half + threadIdx.x; j < columns; j += blockDim.x) y[row + j] = x[row + j];
+    }
+  }
+}
+
+extern "C" __global__ void rope(const float* x, const unsigned* positions, float* y, unsigned tokens, unsigned columns,
+                                unsigned heads, unsigned half, unsigned ratio_high, unsigned ratio_low,
+                                unsigned backwards) {
+  unsigned long long ratio = (unsigned long long)ratio_high << 32 | ratio_low;
+  rope_body(x, positions, y, tokens, columns, heads, half, ratio, backwards == 1);
+}

@@ -1,0 +1,24 @@
+#version 460
+// y = silu(g) u over rows of g and then u, four elements a thread, a group's width apart.
+#include "common/common.glsl"
+
+layout(push_constant) uniform Arguments {
+    Floats gate_up;
+    Floats y;
+    uint elements;
+    uint n;
+} args;
+
+void main() {
+    uint blocks = (args.elements + 1023) / 1024;
+    for (uint block = gl_WorkGroupID.x; block < blocks; block += gl_NumWorkGroups.x) {
+        [[unroll]] for (uint k = 0; k < 4; k++) {
+            uint i = block * 1024 + k * 256 + gl_LocalInvocationID.x;
+            if (i < args.elements) {
+                uint at = i + i / args.n * args.n;
+                float g = args.gate_up.at[at];
+                args.y.at[i] = g / (1.0 + exp(-g)) * args.gate_up.at[at + args.n];
+            }
+        }
+    }
+}
