@@ -197,8 +197,7 @@ impl Plan {
 
     /// Seconds that a node takes at the machine's limits: the longer of moving its bytes and doing its operations.
     pub fn expected_seconds(&self, node: &PlannedNode) -> f64 {
-        let limits = &self.spec.limits;
-        (node.cost.bytes / limits.bytes_per_second).max(node.cost.flops / limits.f32_flops)
+        self.spec.limits.seconds(&node.cost)
     }
 }
 

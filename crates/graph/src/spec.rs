@@ -1,7 +1,9 @@
 //! What a plan may know of a machine (`Spec`), and which lowering it chooses there (`Tuning`). Both are plain data.
 
+use crate::op::{Call, Cost, OpDef};
+use crate::trace::{Graph, Node};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// The kinds of machine.
@@ -35,6 +37,13 @@ pub struct Limits {
     pub f32_flops: f64,
     /// Seconds that the shortest launch takes in a recording.
     pub launch_seconds: f64,
+}
+
+impl Limits {
+    /// Seconds of the nearer limit: the longer of moving the bytes and doing the operations.
+    pub fn seconds(&self, cost: &Cost) -> f64 {
+        (cost.bytes / self.bytes_per_second).max(cost.flops / self.f32_flops)
+    }
 }
 
 /// One device, as far as a plan may know it.
@@ -80,13 +89,38 @@ pub struct Tuning(pub BTreeMap<String, String>);
 
 impl Tuning {
     /// The key of a call: op, parameters and types.
-    pub fn key(op: &crate::OpDef, call: &crate::Call) -> String {
+    pub fn key(op: &OpDef, call: &Call) -> String {
         let inputs: Vec<_> = call.inputs.iter().map(ToString::to_string).collect();
         format!("{} {} {}", op.name, call.params, inputs.join(" ")).replace("  ", " ")
     }
 
+    /// The key of a node's call, and the lowerings that the card offers there, its default first.
+    pub fn offered(graph: &Graph, node: &Node, spec: &Spec) -> (String, Vec<&'static str>) {
+        let (inputs, outputs) = (graph.types(&node.inputs), graph.types(&node.outputs));
+        let call = Call { params: &node.params, inputs: &inputs, outputs: &outputs };
+        (Self::key(node.op, &call), (node.op.variants)(&call, spec))
+    }
+
+    /// How many of the table's entries are calls of this graph.
+    ///
+    /// # Errors
+    /// An entry whose lowering the card doesn't offer on this machine.
+    pub fn check(&self, graph: &Graph, spec: &Spec) -> Result<usize, String> {
+        let mut used = BTreeSet::new();
+        for node in &graph.nodes {
+            let (key, offered) = Self::offered(graph, node, spec);
+            let Some(chosen) = self.0.get(&key) else { continue };
+            if !offered.contains(&chosen.as_str()) {
+                let there = offered.join(", ");
+                return Err(format!("`{key}`: there is no lowering `{chosen}` on {}, only {there}", spec.name));
+            }
+            used.insert(key);
+        }
+        Ok(used.len())
+    }
+
     /// The lowering chosen for a call: the table's if the card still offers it, else the card's default.
-    pub fn choose(&self, op: &crate::OpDef, call: &crate::Call, spec: &Spec) -> &'static str {
+    pub fn choose(&self, op: &OpDef, call: &Call, spec: &Spec) -> &'static str {
         let offered = (op.variants)(call, spec);
         let chosen = self.0.get(&Self::key(op, call));
         offered

@@ -23,6 +23,7 @@ struct Cli {
 enum Verb {
     Train(cmd::train::Args),
     Plan(cmd::plan::Args),
+    Tune(cmd::tune::Args),
     Ops(cmd::ops::Args),
     Check(cmd::check::Args),
     Bench(cmd::bench::Args),
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Train(args) => cmd::train::run(args),
         Verb::Plan(args) => cmd::plan::run(args),
+        Verb::Tune(args) => cmd::tune::run(args),
         Verb::Ops(args) => cmd::ops::run(args),
         Verb::Check(args) => cmd::check::run(args),
         Verb::Bench(args) => cmd::bench::run(args),

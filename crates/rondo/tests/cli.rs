@@ -147,6 +147,43 @@ fn initial_weights_are_a_checkpoint_of_their_own() {
 }
 
 #[test]
+fn tuning_tables_are_made_used_and_refused() {
+    let place = Place::new("tuning");
+    expect(&place.rondo(&format!("tune hlx-simple --set model.num_layers=1 --out fresh.json {CPU}")), 0, "fresh.json");
+    assert_eq!(fs::read_to_string(place.0.join("fresh.json")).unwrap(), "{}", "a CPU has no choice");
+    let train = format!("train --preset hlx-simple --set model.num_layers=1 --steps 1 {CPU} --tuning");
+    expect(&place.rondo(&format!("{train} fresh.json")), 0, "0 of 0 entries are calls of this step");
+
+    let refused = |text: &str, said: &str| {
+        fs::write(place.0.join("bad.json"), text).unwrap();
+        for line in [format!("{train} bad.json"), "plan hlx-simple --spec h200 --tuning bad.json".into()] {
+            expect(&place.rondo(&line), 3, said);
+        }
+        expect(&place.rondo(&format!("{train} bad.json --out elsewhere")), 3, "bad.json: ");
+        assert!(!place.0.join("elsewhere").exists());
+    };
+    refused("{\"matmul\"", "not a tuning table");
+    refused("{\"matmul\": 3}", "expected a string");
+    refused("{\"mattmul x\": \"whole\"}", "there is no op `mattmul`");
+    expect(&place.rondo(&format!("{train} missing.json")), 3, "missing.json");
+    expect(&place.rondo(&format!("train --resume runs/hlx-simple-0 --tuning fresh.json {CPU}")), 2, "--tuning");
+
+    let plan: Value = serde_json::from_slice(&place.rondo("plan hlx-simple --spec h200 --json").stdout).unwrap();
+    let nodes = plan["nodes"].as_array().unwrap();
+    let node = nodes.iter().find(|n| n["op"] == "matmul" && n["variant"] != "whole").unwrap();
+    let inputs: Vec<_> = node["inputs"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
+    let key = format!("matmul {} {}", node["params"].as_str().unwrap(), inputs.join(" "));
+    fs::write(place.0.join("whole.json"), serde_json::json!({ &key: "whole" }).to_string()).unwrap();
+    let tuned = place.rondo("plan hlx-simple --spec h200 --json --tuning whole.json");
+    expect(&tuned, 0, "1 of 1 entries");
+    let tuned: Value = serde_json::from_slice(&tuned.stdout).unwrap();
+    let index = nodes.iter().position(|n| n == node).unwrap();
+    assert_eq!(tuned["nodes"][index]["variant"], "whole");
+    // The same table makes no sense on a processor.
+    expect(&place.rondo("plan hlx-simple --spec cpu --tuning whole.json"), 3, "there is no lowering `whole`");
+}
+
+#[test]
 fn plans_are_shown_for_machines_that_are_not_here() {
     let place = Place::new("plan");
     let output = place.rondo("plan hlx-full --spec cpu --json");

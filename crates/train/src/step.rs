@@ -77,12 +77,33 @@ fn optimizer(config: &Config) -> Adam {
     }
 }
 
-/// The step as planned for a machine: traced, fused if the configuration says so, pruned, placed.
+/// The step's graph after each pass, by the pass's name: traced, fused if the configuration says so, pruned.
+///
+/// # Errors
+/// When it doesn't trace.
+pub fn passes(config: &Config) -> Result<Vec<(&'static str, Graph)>, TraceError> {
+    let mut graphs = vec![("trace", trace(config)?)];
+    if config.fuse {
+        graphs.push(("fuse", graph::pass::fuse(graphs[0].1.clone(), ops::OPS)));
+    }
+    graphs.push(("prune", graph::pass::prune(graphs[graphs.len() - 1].1.clone())));
+    Ok(graphs)
+}
+
+/// The graph that is planned: the last pass's.
+///
+/// # Errors
+/// When it doesn't trace.
+pub fn graph(config: &Config) -> Result<Graph, TraceError> {
+    let graph = trace(config)?;
+    let graph = if config.fuse { graph::pass::fuse(graph, ops::OPS) } else { graph };
+    Ok(graph::pass::prune(graph))
+}
+
+/// The step as planned for a machine.
 ///
 /// # Errors
 /// When it doesn't trace, or can't run on that machine.
 pub fn plan(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error> {
-    let graph = trace(config)?;
-    let graph = if config.fuse { graph::pass::fuse(graph, ops::OPS) } else { graph };
-    Ok(graph::plan::plan(&graph::pass::prune(graph), spec, tuning)?)
+    Ok(graph::plan::plan(&graph(config)?, spec, tuning)?)
 }

@@ -124,6 +124,22 @@ impl Trainer {
         Ok(Measured { loss: f32::from_bits(loss), grad_norm: f32::from_bits(grad_norm), finite: finite != 0 })
     }
 
+    /// Runs the last submitted step `replays` times with each launch timed apart: seconds a launch of each of them.
+    /// Parameters and moments change as by any step.
+    ///
+    /// # Errors
+    /// When the device can't time launches.
+    pub fn time_launches(&mut self, replays: usize) -> Result<Vec<Vec<f64>>, Error> {
+        // The first one warms up.
+        let times: Option<Vec<_>> = (0..=replays).map(|_| self.recording.time_launches()).collect();
+        let mut times = times.ok_or_else(|| device::Error::Mismatch {
+            device: self.plan().spec.name.clone(),
+            what: "it can't time launches".into(),
+        })?;
+        times.remove(0);
+        Ok(times)
+    }
+
     /// What it replays.
     pub fn plan(&self) -> &Plan {
         self.recording.plan()

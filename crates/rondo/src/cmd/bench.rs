@@ -1,6 +1,6 @@
 //! `rondo bench`: times ops against this machine's limits, and training against peers.
 
-use super::{DeviceFlags, Failure, Outcome, product};
+use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::{Corpus, Overrides};
 use device::Choice;
 use device::check::CheckError;
@@ -85,7 +85,7 @@ fn ops(args: &Ops) -> Outcome {
     let ops = lab::ops_named(args.op.as_deref()).map_err(Failure::usage)?;
     let device = args.device.open()?;
     let limits = device::limits::measure(&device, device::limits::default_file().as_deref())?;
-    eprintln!("measured limits: {}", describe(&limits));
+    say(format_args!("measured limits: {}", describe(&limits)));
     let width = ops.iter().map(|op| op.name.len()).max().unwrap_or(0);
     let cases: Vec<_> = ops.iter().map(|op| timed_cases(op)).collect();
     let case_width = cases.iter().flatten().map(|c| c.name.len()).max().unwrap_or(0);
@@ -113,7 +113,7 @@ fn ops(args: &Ops) -> Outcome {
                 }
                 // A case too large for this machine is no failure of the op.
                 Err(e @ CheckError::Plan(graph::PlanError::Memory { .. } | graph::PlanError::Allocation { .. })) => {
-                    eprintln!("{name}  left out: {e}");
+                    say(format_args!("{name}  left out: {e}"));
                 }
                 Err(e) => return Err(Failure::failed(format!("{} {}: {e}", op.name, case.name))),
             }
@@ -162,13 +162,13 @@ fn train(args: &Train) -> Outcome {
     let (epochs, warmup) = (config.epochs, args.warmup);
     let settings = Settings { device: peer_device, mode: args.mode.clone(), threads, epochs, warmup };
     let limits = device::limits::measure(&device, device::limits::default_file().as_deref())?;
-    eprintln!("measured limits: {}", describe(&limits));
+    say(format_args!("measured limits: {}", describe(&limits)));
     let bench = Bench { device: &device, limits, config, torch, settings, folder: folder.0.clone() };
     let report = bench.run(args.pairs, |i, pair| {
-        eprintln!(
+        say(format_args!(
             "pair {i} of {}: losses within {:.1e} · {:.2} ms an epoch here, {:.2} there · {:.2}x",
             args.pairs, pair.worst_loss, pair.ours_ms, pair.peer_ms, pair.ratio
-        );
+        ));
     });
     let report = report.map_err(|e| match e {
         Error::Train(e) => e.into(),

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod ops;
 pub mod plan;
 pub mod train;
+pub mod tune;
 
 use device::{Choice, Device, Options};
 use std::fmt::Display;

@@ -1,10 +1,11 @@
 //! `rondo plan`: shows a preset's training step as it would run on a machine, which need not be this one.
+#![forbid(unsafe_code)]
 
 use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
 use ::train::step;
 use graph::plan::BufferKind;
-use graph::{DeviceKind, Limits, Plan, Spec, Tuning};
+use graph::{DeviceKind, Limits, Plan, Spec};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub struct Args {
     /// Plan for another machine: h200, cpu, or a file with its description in JSON.
     #[arg(long, value_name = "MACHINE", conflicts_with_all = ["device", "threads"])]
     spec: Option<String>,
+    /// Choose lowerings by this table of `rondo tune`.
+    #[arg(long, value_name = "FILE")]
+    tuning: Option<PathBuf>,
     /// Plan the ops one by one, as traced.
     #[arg(long)]
     no_fuse: bool,
@@ -52,7 +56,8 @@ pub fn run(args: Args) -> Outcome {
         }
         None => args.device.open()?.spec().clone(),
     };
-    let plan = step::plan(&config, &spec, &Tuning::default())?;
+    let tuning = super::tune::table(args.tuning.as_deref(), &config, &spec)?;
+    let plan = step::plan(&config, &spec, &tuning)?;
     if args.json {
         product(serde_json::to_string_pretty(&as_json(&plan)).map_err(Failure::failed)?);
     } else {

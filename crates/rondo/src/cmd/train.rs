@@ -6,7 +6,6 @@ use ::train::run::Row;
 use ::train::summary::Summary;
 use ::train::trainer::Measured;
 use ::train::{Ending, Observer, Run, folder};
-use graph::Tuning;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +49,9 @@ pub struct Args {
     /// Write the initial weights as checkpoint step-0, and stop.
     #[arg(long, conflicts_with = "resume")]
     init_only: bool,
+    /// Choose lowerings by this table of `rondo tune`; a run that goes on keeps its own.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    tuning: Option<PathBuf>,
     /// Run the ops one by one, as traced.
     #[arg(long)]
     no_fuse: bool,
@@ -123,7 +125,8 @@ fn open(args: &Args, screen: &mut Screen) -> Result<Run, Failure> {
     let device = args.device.open()?;
     let named = args.out.clone();
     let path = named.unwrap_or_else(|| folder::free_name(Path::new(RUNS), &config.preset, config.seed));
-    Ok(Run::create(&device, config, &path, Tuning::default())?)
+    let tuning = super::tune::table(args.tuning.as_deref(), &config, device.spec())?;
+    Ok(Run::create(&device, config, &path, tuning)?)
 }
 
 fn init_only(run: &mut Run, screen: &mut Screen) -> Outcome {
