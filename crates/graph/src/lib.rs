@@ -1,6 +1,7 @@
 //! A step as data: traced once into a graph, differentiated, fused, planned into one arena, ready to be recorded.
 
 mod arena;
+pub mod debug;
 pub mod grad;
 mod homes;
 pub mod interpret;

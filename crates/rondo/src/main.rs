@@ -3,6 +3,7 @@
 mod cmd;
 
 use clap::{Parser, Subcommand};
+use cmd::debug::{Dial, VARIABLE};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -12,7 +13,8 @@ static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllo
 #[derive(Parser)]
 #[command(name = "rondo", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 interrupted"
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 interrupted\n\
+                  RONDO_DEBUG=1 to 5 makes train and plan show more of what they do"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -31,20 +33,26 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().verb {
-        Verb::Train(args) => cmd::train::run(args),
-        Verb::Plan(args) => cmd::plan::run(args),
-        Verb::Tune(args) => cmd::tune::run(args),
-        Verb::Ops(args) => cmd::ops::run(args),
-        Verb::Check(args) => cmd::check::run(args),
-        Verb::Bench(args) => cmd::bench::run(args),
-        Verb::Doctor(args) => cmd::doctor::run(args),
-    };
+    let verb = Cli::parse().verb;
+    let dial = Dial::parse(std::env::var_os(VARIABLE).as_deref());
+    let outcome = dial.and_then(|dial| run(verb, dial));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();
             ExitCode::from(failure.code)
         }
+    }
+}
+
+fn run(verb: Verb, dial: Dial) -> cmd::Outcome {
+    match verb {
+        Verb::Train(args) => cmd::train::run(args, dial),
+        Verb::Plan(args) => cmd::plan::run(args, dial),
+        Verb::Tune(args) => cmd::tune::run(args),
+        Verb::Ops(args) => cmd::ops::run(args),
+        Verb::Check(args) => cmd::check::run(args),
+        Verb::Bench(args) => cmd::bench::run(args),
+        Verb::Doctor(args) => cmd::doctor::run(args),
     }
 }

@@ -184,6 +184,45 @@ fn tuning_tables_are_made_used_and_refused() {
 }
 
 #[test]
+fn the_debug_dial_shows_and_changes_nothing() {
+    let place = Place::new("dial");
+    let line = format!("--preset hlx-full --set model.num_layers=1 --steps 3 --json {CPU}");
+    let with = |level: &str, line: &str| place.command(line).env("RONDO_DEBUG", level).output().unwrap();
+    let quiet = place.rondo(&format!("train {line}"));
+    let loud = with("5", &format!("train {line}"));
+    expect(&loud, 0, "no tensor is further from the reference");
+    let err = text(&loud.stderr);
+    for said in [
+        "device  cpu",
+        " operations; ",
+        "memory  ",
+        "us a step",
+        "graph after prune",
+        "most at one level",
+        " level 0 after []",
+    ] {
+        assert!(err.contains(said), "{said}: {err}");
+        assert!(!text(&quiet.stderr).contains(said), "{said}");
+    }
+    for key in ["parameters_sha256", "losses_sha256"] {
+        let value = |o: &Output| serde_json::from_slice::<Value>(&o.stdout).unwrap()[key].clone();
+        assert_eq!(value(&loud), value(&quiet), "{key}");
+    }
+    // Going on from the measured run's checkpoint is going on from its last step.
+    let rest = |run: &str| place.rondo(&format!("train --resume runs/{run} --steps 5 --json {CPU}"));
+    let hash = |o: &Output| serde_json::from_slice::<Value>(&o.stdout).unwrap()["parameters_sha256"].clone();
+    assert_eq!(hash(&rest("hlx-full-0-2")), hash(&rest("hlx-full-0")));
+
+    let one = text(&with("1", "plan hlx-full --spec cpu").stderr);
+    assert!(one.contains("memory  ") && !one.contains("graph after"), "{one}");
+    let four = text(&with("4", "plan hlx-full --spec h200").stderr);
+    assert!(four.contains("graph after fuse") && four.contains("groups of"), "{four}");
+    for bad in ["6", "on"] {
+        expect(&with(bad, "ops"), 2, "RONDO_DEBUG=");
+    }
+}
+
+#[test]
 fn plans_are_shown_for_machines_that_are_not_here() {
     let place = Place::new("plan");
     let output = place.rondo("plan hlx-full --spec cpu --json");

@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod data;
+pub mod debug;
 pub mod folder;
 pub mod keys;
 pub mod metrics;

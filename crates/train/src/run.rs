@@ -238,6 +238,11 @@ impl Run {
         &mut self.trainer
     }
 
+    /// The lowerings that were chosen by a table.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
     /// Losses and times so far.
     pub fn history(&self) -> &History {
         &self.history

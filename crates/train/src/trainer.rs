@@ -6,7 +6,7 @@ use crate::data::Batch;
 use crate::step::{self, COUNTERS, FIRST_MOMENT, GRADIENTS, SECOND_MOMENT};
 use device::{Buffer, Device, Recording, Ticket};
 use graph::trace::{Entry, PARAMETERS};
-use graph::{Limits, Plan, Tuning};
+use graph::{Graph, Limits, Plan, Tuning};
 use tensor::hash::Hasher;
 
 /// What a step leaves to read.
@@ -60,9 +60,13 @@ impl Trainer {
     /// # Errors
     /// When the step can't run on the device, or its memory doesn't hold it.
     pub fn new(device: &Device, config: &Config, tuning: &Tuning) -> Result<Trainer, Error> {
-        let graph = step::trace(config)?;
+        Self::of_graph(device, config, &step::graph(config)?, tuning)
+    }
+
+    /// The same of a graph that was made of the configuration's step.
+    pub(crate) fn of_graph(device: &Device, config: &Config, graph: &Graph, tuning: &Tuning) -> Result<Trainer, Error> {
         let entries = graph.region(PARAMETERS).map(|r| r.entries.clone()).unwrap_or_default();
-        let plan = step::plan(config, device.spec(), tuning)?;
+        let plan = graph::plan::plan(graph, device.spec(), tuning)?;
         let mut buffers = Vec::new();
         device.allocate_for(&plan, &mut buffers)?;
         let lent: Vec<_> = buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
@@ -77,12 +81,9 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// Rows of a batch are sequences of their own, all of one length: written once, kept by every step.
+    /// Written once, kept by every step.
     fn write_layout(&mut self, config: &Config) -> Result<(), Error> {
-        let (batch, context) = (config.batch_size as u32, config.model.max_context as u32);
-        let positions: Vec<u32> = (0..batch).flat_map(|_| 0..context).collect();
-        let cu_seqlens: Vec<u32> = (0..=batch).map(|row| row * context).collect();
-        for (name, values) in [("positions", positions), ("cu_seqlens", cu_seqlens)] {
+        for (name, values) in layout(config) {
             // A model without attention doesn't read where sequences begin.
             if let Some(input) = self.recording.input(name) {
                 self.recording.write(input, bytemuck::cast_slice(&values))?;
@@ -203,6 +204,14 @@ impl Trainer {
         let found = self.buffers.iter().find(|(n, _)| n == name);
         &found.unwrap_or_else(|| panic!("the step has a region `{name}`")).1
     }
+}
+
+/// Rows of a batch are sequences of their own, all of one length: the inputs that say so.
+pub(crate) fn layout(config: &Config) -> [(&'static str, Vec<u32>); 2] {
+    let (batch, context) = (config.batch_size as u32, config.model.max_context as u32);
+    let positions = (0..batch).flat_map(|_| 0..context).collect();
+    let cu_seqlens = (0..=batch).map(|row| row * context).collect();
+    [("positions", positions), ("cu_seqlens", cu_seqlens)]
 }
 
 /// SHA-256 over the parameters in the order of their names: name, sizes as u64, bytes.

@@ -1,6 +1,7 @@
 //! `rondo plan`: shows a preset's training step as it would run on a machine, which need not be this one.
 #![forbid(unsafe_code)]
 
+use super::debug::Dial;
 use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
 use ::train::step;
@@ -38,7 +39,7 @@ pub struct Args {
 }
 
 /// Runs the verb.
-pub fn run(args: Args) -> Outcome {
+pub fn run(args: Args, dial: Dial) -> Outcome {
     let mut set = args.set.clone();
     set.extend(args.no_fuse.then(|| "fuse=false".into()));
     let overrides = Overrides { preset: args.preset.clone(), file: args.config.clone(), set };
@@ -58,6 +59,7 @@ pub fn run(args: Args) -> Outcome {
     };
     let tuning = super::tune::table(args.tuning.as_deref(), &config, &spec)?;
     let plan = step::plan(&config, &spec, &tuning)?;
+    dial.planned(&config, &plan)?;
     if args.json {
         product(serde_json::to_string_pretty(&as_json(&plan)).map_err(Failure::failed)?);
     } else {

@@ -1,5 +1,6 @@
 //! `rondo train`: trains a model from a preset or a configuration file, or goes on with a run.
 
+use super::debug::Dial;
 use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
 use ::train::run::Row;
@@ -83,10 +84,11 @@ impl Args {
 }
 
 /// Runs the verb.
-pub fn run(args: Args) -> Outcome {
+pub fn run(args: Args, dial: Dial) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let mut screen = Screen::new(&args, Arc::clone(&stop));
     let mut run = open(&args, &mut screen)?;
+    dial.begun(&run)?;
     if args.init_only {
         return init_only(&mut run, &mut screen);
     }
@@ -98,15 +100,19 @@ pub fn run(args: Args) -> Outcome {
     screen.begin(&run);
     let ending = run.train(&stop, &mut screen);
     screen.clear();
-    match ending? {
-        Ending::Finished(summary) => {
-            screen.finish(&summary, run.path());
-            say(format_args!("Train on: rondo train --resume {} --epochs N", run.path().display()));
+    let ending = ending?;
+    let (Ending::Finished(summary) | Ending::Interrupted(summary)) = &ending;
+    screen.finish(summary, run.path());
+    // All is saved: what measuring does to the state is thrown away.
+    dial.ended(&mut run, &limits)?;
+    let folder = run.path().display();
+    match ending {
+        Ending::Finished(_) => {
+            say(format_args!("Train on: rondo train --resume {folder} --epochs N"));
             Ok(())
         }
-        Ending::Interrupted(summary) => {
-            screen.finish(&summary, run.path());
-            say(format_args!("Resume: rondo train --resume {}          # continues bit for bit", run.path().display()));
+        Ending::Interrupted(_) => {
+            say(format_args!("Resume: rondo train --resume {folder}          # continues bit for bit"));
             Err(Failure { code: 130, message: String::new() })
         }
     }
