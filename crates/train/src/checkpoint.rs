@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::Error;
+use crate::evaluate::{Evaluation, best};
 use crate::trainer::{State, entry_bytes};
 use graph::Tuning;
 use graph::trace::Entry;
@@ -56,6 +57,9 @@ pub struct Manifest {
     pub data_sha256: String,
     /// The device that it was trained on.
     pub device: String,
+    /// Evaluations so far.
+    #[serde(default)]
+    pub evaluations: Vec<Evaluation>,
     /// Chosen lowerings, used by the run that continues.
     pub tuning: Tuning,
     /// The other files.
@@ -89,6 +93,7 @@ impl Manifest {
             config_sha256: String::new(),
             data_sha256: String::new(),
             device: String::new(),
+            evaluations: Vec::new(),
             tuning: Tuning::default(),
             files: BTreeMap::new(),
         }
@@ -171,6 +176,29 @@ pub fn clean(folder: &Path) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// The checkpoint with the lowest validation loss of those under `folder`.
+pub fn best_of(folder: &Path, evaluations: &[Evaluation]) -> Option<Evaluation> {
+    let steps: Vec<usize> = list(folder).into_iter().map(|(step, _)| step).collect();
+    best(evaluations, &steps)
+}
+
+/// Removes all checkpoints under `folder` but the latest `keep` and the one with the lowest validation loss.
+///
+/// # Errors
+/// When one can't be removed; what is left of it is no checkpoint.
+pub fn keep_latest(folder: &Path, keep: usize, evaluations: &[Evaluation]) -> Result<(), Error> {
+    let best = best_of(folder, evaluations).map(|e| e.step);
+    for (step, path) in list(folder).into_iter().skip(keep) {
+        if Some(step) != best {
+            // Under its own name it would look like a damaged one, should this be interrupted.
+            let old = path.with_extension(format!("old-{}", std::process::id()));
+            fs::rename(&path, &old).map_err(Error::io(&path))?;
+            fs::remove_dir_all(&old).map_err(Error::io(&old))?;
+        }
+    }
+    Ok(())
 }
 
 /// The steps that have a checkpoint under `folder`, the latest first.
@@ -260,4 +288,27 @@ fn gather(
         place.ok_or_else(|| wrong(format!("tensor `{name}` lies outside its region")))?.copy_from_slice(&stored.bytes);
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_and_the_best_are_kept() {
+        let folder = std::env::temp_dir().join(format!("rondo-keep-{}", std::process::id()));
+        for step in [2, 4, 6, 8, 10] {
+            fs::create_dir_all(folder.join(format!("step-{step}"))).unwrap();
+        }
+        let of = |step, loss| Evaluation { step, loss: Some(loss) };
+        let evaluations = [of(2, 3.0), of(3, 0.5), of(4, 1.0), of(6, 1.5), of(8, 2.0), of(10, 2.5)];
+        let steps = || list(&folder).into_iter().map(|(step, _)| step).collect::<Vec<_>>();
+        keep_latest(&folder, 2, &evaluations).unwrap();
+        assert_eq!(steps(), [10, 8, 4]);
+        assert_eq!(best_of(&folder, &evaluations).unwrap().step, 4);
+        keep_latest(&folder, 1, &[]).unwrap();
+        assert_eq!(steps(), [10]);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
+        fs::remove_dir_all(folder).unwrap();
+    }
 }

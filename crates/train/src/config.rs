@@ -39,7 +39,11 @@ precision.gradients = "f32"
 precision.moments = "f32"
 precision.master = "none"
 precision.loss_scale = 1.0
+eval.fraction = 0.0
+eval.every = 0
+eval.batches = 0
 checkpoint.every = 0
+checkpoint.keep = 0
 "#;
 
 /// Where training text comes from.
@@ -116,6 +120,19 @@ pub struct Precision {
 pub struct Checkpoint {
     /// Steps between checkpoints; 0 saves at the end only.
     pub every: usize,
+    /// The latest checkpoints that are kept, beside the one with the lowest validation loss; 0 keeps all.
+    pub keep: usize,
+}
+
+/// What is kept apart from training, and when the loss on it is taken: before each checkpoint and at the end as well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Eval {
+    /// Share of the data that is kept apart: the end of each text, or pairs chosen by the seed.
+    pub fraction: f64,
+    /// Steps between evaluations; 0 leaves it to the checkpoints.
+    pub every: usize,
+    /// Batches of an evaluation, the first ones; 0 takes all.
+    pub batches: usize,
 }
 
 /// A training run, fully resolved.
@@ -143,6 +160,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// Element types.
     pub precision: Precision,
+    /// Validation.
+    pub eval: Eval,
     /// When the state is saved.
     pub checkpoint: Checkpoint,
 }
@@ -236,9 +255,11 @@ impl Config {
         toml::to_string(self).expect("a configuration is plain data")
     }
 
-    /// What a checkpoint must agree on to be continued: everything but the length of the run and when it saves.
+    /// What a checkpoint must agree on to be continued: everything but the length of the run, and when it
+    /// evaluates and saves.
     pub fn identity(&self) -> String {
-        let free = Config { steps: 0, epochs: 0, checkpoint: Checkpoint { every: 0 }, ..self.clone() };
+        let (checkpoint, eval) = (Checkpoint { every: 0, keep: 0 }, Eval { every: 0, batches: 0, ..self.eval });
+        let free = Config { steps: 0, epochs: 0, checkpoint, eval, ..self.clone() };
         tensor::hash::sha256(free.to_toml().as_bytes())
     }
 }
@@ -369,6 +390,12 @@ fn problem(config: &Config) -> Option<String> {
         c if c.batch_size == 0 => Some("batch_size is 0; a step needs at least one row".into()),
         c if c.batch_size > 1 << 20 => Some(format!("batch_size is {}; it must be at most {}", c.batch_size, 1 << 20)),
         c if c.epochs == 0 && c.steps == 0 => Some("epochs and steps are both 0: nothing would be trained".into()),
+        c if !fraction(c.eval.fraction) => {
+            Some(format!("eval.fraction is {}; it must be from 0 to below 1", c.eval.fraction))
+        }
+        c if c.eval.fraction == 0.0 && c.eval.every > 0 => {
+            Some(format!("eval.every is {}, and eval.fraction keeps nothing apart to evaluate on", c.eval.every))
+        }
         c if c.data.corpus == Corpus::Jsonl && c.data.path.is_empty() => {
             Some("data.corpus is jsonl, and data.path names no file".into())
         }

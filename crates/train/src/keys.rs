@@ -57,7 +57,11 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("precision.moments", TYPES),
     ("precision.master", Kind::OneOf(&["none", "f32"])),
     ("precision.loss_scale", Kind::Number),
+    ("eval.fraction", Kind::Number),
+    ("eval.every", Kind::Count),
+    ("eval.batches", Kind::Count),
     ("checkpoint.every", Kind::Count),
+    ("checkpoint.keep", Kind::Count),
 ];
 
 /// What a key may hold, if there is such a key.
@@ -74,7 +78,9 @@ pub fn is_section(path: &str) -> bool {
 pub fn nearest(path: &str) -> Option<&'static str> {
     let last = |text: &'_ str| text.rsplit('.').next().unwrap_or_default().to_string();
     let distance = |key: &str| edits(path, key).min(edits(&last(path), &last(key)) + usize::from(last(path) != path));
-    let (key, edits) = KEYS.iter().map(|(key, _)| (*key, distance(key))).min_by_key(|(_, d)| *d)?;
+    // Of two keys with the same last part, the one whose section is nearer.
+    let (key, edits) =
+        KEYS.iter().map(|(key, _)| (*key, distance(key))).min_by_key(|(key, d)| (*d, edits(path, key)))?;
     (edits <= 1 + last(path).len() / 4).then_some(key)
 }
 

@@ -4,9 +4,11 @@ pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod debug;
+pub mod evaluate;
 pub mod folder;
 pub mod keys;
 pub mod metrics;
+pub mod observe;
 pub mod run;
 pub mod schedule;
 pub mod step;
@@ -14,7 +16,8 @@ pub mod summary;
 pub mod trainer;
 
 pub use config::{Config, ConfigError, Overrides};
-pub use run::{Ending, Observer, Run};
+pub use observe::{Ending, Observer};
+pub use run::Run;
 pub use trainer::Trainer;
 
 use std::path::{Path, PathBuf};

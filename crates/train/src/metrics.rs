@@ -1,7 +1,8 @@
-//! metrics.jsonl: a line a step.
+//! metrics.jsonl: a line a step, and a line an evaluation.
 #![forbid(unsafe_code)]
 
 use crate::Error;
+use crate::evaluate::Evaluation;
 use crate::trainer::Measured;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -64,6 +65,14 @@ impl Metrics {
         );
         self.file.write_all(self.line.as_bytes()).map_err(Error::io(&self.path))?;
         if self.flushed.elapsed() >= FLUSH_AFTER { self.flush() } else { Ok(()) }
+    }
+
+    /// Adds the line of an evaluation, after its step's.
+    pub fn write_evaluation(&mut self, evaluation: &Evaluation, elapsed_sec: f64) -> Result<(), Error> {
+        let (step, loss) = (evaluation.step, Number(evaluation.loss.unwrap_or(f32::NAN)));
+        let line = format!("{{\"step\":{step},\"validation_loss\":{loss},\"elapsed_sec\":{elapsed_sec:.6}}}\n");
+        self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))?;
+        self.flush()
     }
 
     /// Hands all lines to the system.

@@ -2,9 +2,11 @@
 
 use crate::checkpoint::{self, Manifest, Saved};
 use crate::config::{Config, Overrides};
-use crate::data::{Batches, Counts, Staging};
+use crate::data::{Batches, Counts, Data, Staging};
+use crate::evaluate::{Evaluation, Evaluator, best};
 use crate::folder::Folder;
 use crate::metrics::{Line, Metrics};
+pub use crate::observe::{Ending, Observer, Row};
 use crate::step;
 use crate::summary::{History, Summary};
 use crate::trainer::{Measured, Trainer, parameters_sha256};
@@ -27,53 +29,6 @@ const IN_FLIGHT: usize = SLOTS - 2;
 /// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
 const IN_FLIGHT_MS: f64 = 250.0;
 
-/// How a run ended.
-#[derive(Debug)]
-pub enum Ending {
-    /// All steps are done.
-    Finished(Box<Summary>),
-    /// It was stopped after a step and saved; it can go on.
-    Interrupted(Box<Summary>),
-}
-
-/// A line of the table: one pass over the data, or a part of a run that has few.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Row {
-    /// The number of the pass, from 1 on; of parts where there are few passes.
-    pub number: usize,
-    /// Of so many.
-    pub of: usize,
-    /// Steps done.
-    pub step: usize,
-    /// Mean loss per valid target.
-    pub loss: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Milliseconds that it took.
-    pub ms: f64,
-    /// Positions a second.
-    pub tokens_per_second: f64,
-    /// Targets that count, a second.
-    pub valid_tokens_per_second: f64,
-    /// The time at the machine's limits, as a share of it.
-    pub percent_of_limit: f64,
-}
-
-/// Who is told what happens.
-pub trait Observer {
-    /// A step's results are known.
-    fn step(&mut self, _step: usize, _of: usize, _measured: &Measured) {}
-    /// A line of the table is complete.
-    fn row(&mut self, _row: &Row) {}
-    /// Something that the user should know.
-    fn warning(&mut self, _text: &str) {}
-    /// A checkpoint is durable.
-    fn saved(&mut self, _path: &Path) {}
-}
-
-/// Tells nobody.
-impl Observer for () {}
-
 /// A run that can be trained on.
 pub struct Run {
     folder: Folder,
@@ -81,6 +36,9 @@ pub struct Run {
     batches: Batches,
     staging: Staging,
     trainer: Trainer,
+    evaluator: Option<Evaluator>,
+    evaluations: Vec<Evaluation>,
+    data_sha256: String,
     device: Device,
     tuning: Tuning,
     metrics: Metrics,
@@ -122,15 +80,20 @@ impl Run {
     /// # Errors
     /// When the data, the plan, the device's memory or the folder doesn't allow it.
     pub fn create(device: &Device, config: Config, path: &Path, tuning: Tuning) -> Result<Run, Error> {
-        let batches = Batches::open(&config)?;
+        let data = Data::open(&config)?;
+        let data_sha256 = data.sha256();
         let trainer = Trainer::new(device, &config, &tuning)?;
+        let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation)?;
         let folder = Folder::create(path, &config)?;
         let metrics = Metrics::open(&folder.metrics_file(), 0)?;
         Ok(Run {
             folder,
-            batches,
+            batches: data.training,
             staging: Staging::default(),
             trainer,
+            evaluator,
+            evaluations: Vec::new(),
+            data_sha256,
             device: device.clone(),
             tuning,
             metrics,
@@ -153,7 +116,9 @@ impl Run {
         let folder = Folder::open(path)?;
         checkpoint::clean(&folder.checkpoints());
         let config = Overrides { set: set.to_vec(), ..folder.overrides() }.resolve()?;
-        let batches = Batches::open(&config)?;
+        let data = Data::open(&config)?;
+        let data_sha256 = data.sha256();
+        let batches = data.training;
         let (then, now) = (total_steps(&folder.overrides().resolve()?, &batches), total_steps(&config, &batches));
         if then != now && config.schedule.has_end() {
             observer.warning(&format!(
@@ -172,7 +137,7 @@ impl Run {
         let manifest = &saved.manifest;
         let same = [
             ("the model, optimizer or other settings", &manifest.config_sha256, &config.identity()),
-            ("the training data", &manifest.data_sha256, &batches.sha256().to_string()),
+            ("the training data", &manifest.data_sha256, &data_sha256),
         ];
         if let Some((what, _, _)) = same.iter().find(|(_, then, now)| then != now) {
             let what = format!("{what} are not those that it was saved with");
@@ -180,6 +145,7 @@ impl Run {
         }
         let mut trainer = Trainer::new(device, &config, &manifest.tuning)?;
         trainer.restore(&saved.state)?;
+        let evaluator = evaluator(device, &config, &manifest.tuning, &trainer, data.validation)?;
         let metrics = Metrics::open(&folder.metrics_file(), manifest.step)?;
         let file = folder.config_file();
         tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
@@ -189,6 +155,9 @@ impl Run {
             batches,
             staging: Staging::default(),
             trainer,
+            evaluator,
+            evaluations: manifest.evaluations.clone(),
+            data_sha256,
             device: device.clone(),
             tuning: manifest.tuning.clone(),
             metrics,
@@ -226,6 +195,16 @@ impl Run {
     /// The data.
     pub fn batches(&self) -> &Batches {
         &self.batches
+    }
+
+    /// The validation data, if any is kept apart.
+    pub fn validation(&self) -> Option<&Batches> {
+        self.evaluator.as_ref().map(Evaluator::batches)
+    }
+
+    /// Evaluations so far, in order.
+    pub fn evaluations(&self) -> &[Evaluation] {
+        &self.evaluations
     }
 
     /// The recorded step.
@@ -278,15 +257,21 @@ impl Run {
             self.submit(submitted, most == 1)?;
             submitted += 1;
             let due = every > 0 && submitted.is_multiple_of(every);
-            if due || submitted == total {
+            let evaluate = self.evaluates_after(submitted, due || submitted == total);
+            if due || evaluate || submitted == total {
                 self.drain(0, total, observer)?;
             } else if submitted - self.step() >= most {
                 // While warming up all are waited for, so that the first steps' own costs don't count as later ones'.
                 let keep = if self.step() < WARM_UP { 0 } else { most / 2 };
                 self.drain(keep, total, observer)?;
             }
+            if evaluate {
+                self.evaluate(observer)?;
+            }
             if due {
                 self.save(observer)?;
+            }
+            if due || evaluate {
                 self.books.mark = Some(Instant::now());
             }
         }
@@ -301,6 +286,23 @@ impl Run {
         }
         let ending = if finished { Ending::Finished } else { Ending::Interrupted };
         Ok(ending(Box::new(summary)))
+    }
+
+    /// Whether the step after which `step` steps are done is followed by an evaluation; before a checkpoint it is.
+    fn evaluates_after(&self, step: usize, saves: bool) -> bool {
+        let every = self.config.eval.every;
+        self.evaluator.is_some() && (saves || every > 0 && step.is_multiple_of(every))
+    }
+
+    /// The loss on the validation data after the steps done so far, into metrics and history.
+    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        let (step, elapsed) = (self.step(), self.elapsed_sec());
+        let Some(evaluator) = &mut self.evaluator else { return Ok(()) };
+        let evaluation = evaluator.evaluate(step)?;
+        self.evaluations.push(evaluation);
+        self.metrics.write_evaluation(&evaluation, elapsed)?;
+        observer.evaluation(&evaluation);
+        Ok(())
     }
 
     /// How far the host may run ahead; a processor has done a step when it is submitted.
@@ -493,7 +495,8 @@ impl Run {
             batch: step % epoch,
             elapsed_sec: self.elapsed_sec(),
             config_sha256: self.config.identity(),
-            data_sha256: self.batches.sha256().into(),
+            data_sha256: self.data_sha256.clone(),
+            evaluations: self.evaluations.clone(),
             device: self.device.spec().name.clone(),
             tuning: self.tuning.clone(),
             ..Manifest::new(step)
@@ -501,6 +504,9 @@ impl Run {
         let saved = Saved { manifest, state, losses: self.history.losses.clone() };
         let path = checkpoint::save(&self.folder.checkpoints(), self.trainer.entries(), &saved)?;
         observer.saved(&path);
+        if self.config.checkpoint.keep > 0 {
+            checkpoint::keep_latest(&self.folder.checkpoints(), self.config.checkpoint.keep, &self.evaluations)?;
+        }
         self.last_checkpoint = Some((step, path));
         Ok(())
     }
@@ -514,6 +520,7 @@ impl Run {
         let counted = &self.books.counted;
         let a_step = |count: u64| (counted.steps > 0).then(|| count as f64 / counted.steps as f64);
         let finite = |x: f64| x.is_finite().then_some(x);
+        let evaluated: Vec<usize> = self.evaluations.iter().map(|e| e.step).collect();
         let any = !history.losses.is_empty();
         Ok(Summary {
             status: status.into(),
@@ -529,6 +536,10 @@ impl Run {
             skipped_steps: self.skipped,
             final_loss: any.then(|| history.final_loss(batches)).and_then(finite),
             best_loss: any.then(|| history.best_loss(batches)).and_then(finite),
+            validation_loss: self.evaluations.last().and_then(|e| e.loss),
+            best_validation_loss: best(&self.evaluations, &evaluated).and_then(|e| e.loss),
+            best_checkpoint: checkpoint::best_of(&self.folder.checkpoints(), &self.evaluations)
+                .map(|e| format!("checkpoints/step-{}", e.step)),
             step_ms_median: step_ms,
             epoch_ms_median: epoch_ms,
             tokens_per_second: epoch_ms.map(|ms| 1e3 * batches.positions_per_epoch() as f64 / ms),
@@ -547,6 +558,17 @@ impl Run {
             config: self.config.clone(),
         })
     }
+}
+
+/// What evaluates on the validation data, if there is any.
+fn evaluator(
+    device: &Device,
+    config: &Config,
+    tuning: &Tuning,
+    trainer: &Trainer,
+    data: Option<Batches>,
+) -> Result<Option<Evaluator>, Error> {
+    data.map(|batches| Evaluator::new(device, config, tuning, trainer, batches)).transpose()
 }
 
 /// Steps of a whole run.

@@ -27,19 +27,32 @@ pub const COUNTERS: &str = "counters";
 /// # Errors
 /// A mistake in the model's shapes, with the line that made it.
 pub fn trace(config: &Config) -> Result<Graph, TraceError> {
-    let (batch, context) = (config.batch_size, config.model.max_context);
     Graph::trace(|g| {
-        let ids = |name| g.input(name, U32, [batch * context]);
-        let (tokens, targets, positions) = (ids("tokens"), ids("targets"), ids("positions"));
-        let cu_seqlens = g.input("cu_seqlens", U32, [batch + 1]);
+        let loss = forward(g, config);
         let lr = g.input("lr", F32, [1]);
-        let logits = model::transformer(g, &config.model, &tokens, &positions, &cu_seqlens);
-        let loss = cross_entropy(&logits, &targets, data::ignore(config));
         let (norm, finite) = update(g, config, &loss, &lr);
         g.output("loss", &loss);
         g.output("grad_norm", &norm);
         g.output("finite", &finite);
     })
+}
+
+/// The graph of an evaluation: the step's forward part, with its inputs but `lr`, and `loss`.
+///
+/// # Errors
+/// A mistake in the model's shapes, with the line that made it.
+pub fn trace_evaluation(config: &Config) -> Result<Graph, TraceError> {
+    Graph::trace(|g| g.output("loss", &forward(g, config)))
+}
+
+/// The mean loss of a batch's valid targets.
+fn forward(g: &Tracer, config: &Config) -> Tensor {
+    let (batch, context) = (config.batch_size, config.model.max_context);
+    let ids = |name| g.input(name, U32, [batch * context]);
+    let (tokens, targets, positions) = (ids("tokens"), ids("targets"), ids("positions"));
+    let cu_seqlens = g.input("cu_seqlens", U32, [batch + 1]);
+    let logits = model::transformer(g, &config.model, &tokens, &positions, &cu_seqlens);
+    cross_entropy(&logits, &targets, data::ignore(config))
 }
 
 /// Gradients, packed like the parameters, and the optimizer over the whole regions: (norm, finite).
@@ -95,9 +108,13 @@ pub fn passes(config: &Config) -> Result<Vec<(&'static str, Graph)>, TraceError>
 /// # Errors
 /// When it doesn't trace.
 pub fn graph(config: &Config) -> Result<Graph, TraceError> {
-    let graph = trace(config)?;
+    Ok(passed(trace(config)?, config))
+}
+
+/// A graph of this configuration after all passes.
+fn passed(graph: Graph, config: &Config) -> Graph {
     let graph = if config.fuse { graph::pass::fuse(graph, ops::OPS) } else { graph };
-    Ok(graph::pass::prune(graph))
+    graph::pass::prune(graph)
 }
 
 /// The step as planned for a machine.
@@ -105,5 +122,10 @@ pub fn graph(config: &Config) -> Result<Graph, TraceError> {
 /// # Errors
 /// When it doesn't trace, or can't run on that machine.
 pub fn plan(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error> {
-    Ok(graph::plan::plan(&graph(config)?, spec, tuning)?)
+    plan_of(trace(config)?, config, spec, tuning)
+}
+
+/// A graph of this configuration as planned for a machine.
+pub(crate) fn plan_of(graph: Graph, config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error> {
+    Ok(graph::plan::plan(&passed(graph, config), spec, tuning)?)
 }

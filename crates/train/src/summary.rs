@@ -117,6 +117,12 @@ pub struct Summary {
     pub final_loss: Option<f64>,
     /// The best epoch's.
     pub best_loss: Option<f64>,
+    /// Mean loss per valid target on the validation data, of the last evaluation.
+    pub validation_loss: Option<f32>,
+    /// The lowest of all evaluations.
+    pub best_validation_loss: Option<f32>,
+    /// The checkpoint with the lowest validation loss of those that are there, in the run's folder.
+    pub best_checkpoint: Option<String>,
     /// Median milliseconds of a step.
     pub step_ms_median: Option<f64>,
     /// Median milliseconds of an epoch.

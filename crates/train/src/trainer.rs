@@ -76,20 +76,9 @@ impl Trainer {
         let inputs = Inputs { tokens: input("tokens"), targets: input("targets"), lr: input("lr") };
         let outputs = Outputs { loss: output("loss"), grad_norm: output("grad_norm"), finite: output("finite") };
         let mut trainer = Trainer { recording, buffers, entries, inputs, outputs };
-        trainer.write_layout(config)?;
+        write_layout(&mut trainer.recording, config)?;
         trainer.initialize(config.seed)?;
         Ok(trainer)
-    }
-
-    /// Written once, kept by every step.
-    fn write_layout(&mut self, config: &Config) -> Result<(), Error> {
-        for (name, values) in layout(config) {
-            // A model without attention doesn't read where sequences begin.
-            if let Some(input) = self.recording.input(name) {
-                self.recording.write(input, bytemuck::cast_slice(&values))?;
-            }
-        }
-        Ok(())
     }
 
     fn initialize(&mut self, seed: u64) -> Result<(), Error> {
@@ -144,6 +133,11 @@ impl Trainer {
     /// What it replays.
     pub fn plan(&self) -> &Plan {
         self.recording.plan()
+    }
+
+    /// The arena and the regions, by name, to lend to recordings that replay between steps.
+    pub(crate) fn buffers(&self) -> &[(String, Buffer)] {
+        &self.buffers
     }
 
     /// The parameters, with their offsets in every region that lies like theirs.
@@ -212,6 +206,17 @@ pub(crate) fn layout(config: &Config) -> [(&'static str, Vec<u32>); 2] {
     let positions = (0..batch).flat_map(|_| 0..context).collect();
     let cu_seqlens = (0..=batch).map(|row| row * context).collect();
     [("positions", positions), ("cu_seqlens", cu_seqlens)]
+}
+
+/// Written once, kept by every replay.
+pub(crate) fn write_layout(recording: &mut Recording, config: &Config) -> Result<(), Error> {
+    for (name, values) in layout(config) {
+        // A model without attention doesn't read where sequences begin.
+        if let Some(input) = recording.input(name) {
+            recording.write(input, bytemuck::cast_slice(&values))?;
+        }
+    }
+    Ok(())
 }
 
 /// SHA-256 over the parameters in the order of their names: name, sizes as u64, bytes.

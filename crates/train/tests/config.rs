@@ -75,6 +75,8 @@ fn mistakes_are_named_with_their_key() {
         ("schedule.end_share=1.5", "schedule.end_share is 1.5; it must be from 0 to 1"),
         ("schedule.kind=wsd", "schedule.kind is wsd, and decay_steps is 0"),
         ("schedule.decay_steps=3", "schedule.decay_steps is 3; only kind wsd"),
+        ("eval.fraction=1", "eval.fraction is 1; it must be from 0 to below 1"),
+        ("eval.every=5", "eval.every is 5, and eval.fraction keeps nothing apart"),
         ("epochs=0", "nothing would be trained"),
         ("seed", "expected KEY=VALUE"),
     ];
@@ -108,7 +110,8 @@ fn a_file_names_itself_in_its_mistakes() {
 #[test]
 fn what_a_continued_run_may_change_is_not_its_identity() {
     let config: Config = set("seed=1").resolve().unwrap();
-    let longer = set("seed=1").with("epochs=200").with("checkpoint.every=7").resolve().unwrap();
+    let longer =
+        set("seed=1").with("epochs=200").with("checkpoint.every=7").with("checkpoint.keep=2").resolve().unwrap();
     let faster = set("seed=1").with("optimizer.lr=1e-3").resolve().unwrap();
     assert_eq!(config.identity(), longer.identity());
     assert_ne!(config.identity(), faster.identity());

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use train::config::{Config, Overrides};
+use train::data::{Data, Staging};
+use train::evaluate::Evaluator;
 use train::run::Observer;
 use train::summary::Summary;
-use train::trainer::Measured;
+use train::trainer::{Measured, Trainer};
 use train::{Ending, Error, Run};
 
 /// One pool of threads at a time: tests of one binary run side by side.
@@ -210,6 +212,68 @@ fn shuffled_rows_are_the_same_after_a_resume() {
     let mut run = Run::resume(&cpu(1), &place.run("a"), &[], &mut ()).unwrap();
     assert_eq!(run.step(), 8);
     assert_eq!(hashes(&finish(&mut run, &mut ()).0), hashes(&whole));
+}
+
+fn text(set: &[&str]) -> Config {
+    let base = Overrides::preset("gpt-small-test").with("steps=12").with("eval.fraction=0.2");
+    set.iter().fold(base, |o, s| o.with(s)).resolve().unwrap()
+}
+
+#[test]
+fn evaluations_change_nothing_and_are_the_same_after_a_resume() {
+    let place = Place::new("evaluate");
+    let path = place.run("a");
+    let config = || text(&["eval.every=3", "checkpoint.every=4", "checkpoint.keep=2"]);
+    let (summary, _) = train(&cpu(1), config(), &path);
+    let (without, _) = train(&cpu(1), text(&[]), &place.run("b"));
+    assert_eq!(hashes(&summary), hashes(&without));
+
+    let of = |key: &str| -> Vec<(u64, f64)> {
+        let lines = fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+        let all = lines.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+        all.filter_map(|l| Some((l["step"].as_u64()?, l[key].as_f64()?))).collect()
+    };
+    let validation = of("validation_loss");
+    assert_eq!(validation.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [3, 4, 6, 8, 9, 12]);
+    assert!(validation[0].1 > validation[5].1 && of("loss").len() == 12, "{validation:?}");
+    let last = f64::from(summary.validation_loss.unwrap());
+    assert!((last - validation[5].1).abs() < 1e-6 && summary.best_validation_loss == summary.validation_loss);
+    assert_eq!(summary.best_checkpoint.as_deref(), Some("checkpoints/step-12"));
+    let checkpoints = || {
+        let names = fs::read_dir(path.join("checkpoints")).unwrap();
+        let mut names: Vec<_> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(checkpoints(), ["step-12", "step-8"]);
+
+    fs::remove_dir_all(path.join("checkpoints/step-12")).unwrap();
+    let mut run = Run::resume(&cpu(2), &path, &[], &mut ()).unwrap();
+    assert_eq!((run.step(), run.evaluations().len()), (8, 4));
+    let (rest, _) = finish(&mut run, &mut ());
+    assert_eq!((hashes(&rest), rest.validation_loss), (hashes(&summary), summary.validation_loss));
+    assert_eq!((of("validation_loss"), checkpoints()), (validation, vec!["step-12".into(), "step-8".into()]));
+}
+
+#[test]
+fn an_evaluation_is_the_loss_that_the_step_has_of_the_same_rows() {
+    let place = Place::new("same-rows");
+    let device = cpu(2);
+    for preset in ["hlx-full", "hlx-simple"] {
+        let config = Overrides::preset(preset).with("eval.fraction=0.5").with("eval.batches=1").resolve().unwrap();
+        let data = Data::open(&config).unwrap();
+        assert_eq!((data.training.rows(), data.validation.unwrap().rows()), (8, 8));
+        let mut trainer = Trainer::new(&device, &config, &Tuning::default()).unwrap();
+        let rows = data.training.clone();
+        let mut evaluator = Evaluator::new(&device, &config, &Tuning::default(), &trainer, rows).unwrap();
+        for _ in 0..3 {
+            let loss = evaluator.evaluate(0).unwrap().loss.unwrap();
+            let ticket = trainer.submit(&data.training.batch(0, &mut Staging::default()), 1e-2).unwrap();
+            let theirs = trainer.read(ticket).unwrap().loss;
+            assert!((loss - theirs).abs() <= 1e-6 * theirs, "{preset}: {loss}, in the step {theirs}");
+        }
+    }
+    drop(place);
 }
 
 #[test]

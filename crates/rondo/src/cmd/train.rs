@@ -3,6 +3,7 @@
 use super::debug::Dial;
 use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
+use ::train::evaluate::Evaluation;
 use ::train::run::Row;
 use ::train::summary::Summary;
 use ::train::trainer::Measured;
@@ -164,8 +165,9 @@ fn describe(run: &Run) {
         path => path,
     };
     let corpus = format!("{:?}", config.data.corpus).to_lowercase();
+    let apart = run.validation().map(|v| format!(" · {} rows kept apart for validation", v.rows())).unwrap_or_default();
     say(format_args!(
-        "data    {corpus}, {source}: {} rows of {} tokens, {} steps an epoch",
+        "data    {corpus}, {source}: {} rows of {} tokens, {} steps an epoch{apart}",
         batches.rows(),
         model.max_context,
         batches.steps_per_epoch()
@@ -269,6 +271,13 @@ fn print_summary(s: &Summary) {
         number(s.final_loss, 4),
         number(s.best_loss, 4)
     ));
+    if let Some(loss) = s.validation_loss {
+        let kept = s.best_checkpoint.as_ref().map(|path| format!(" · best checkpoint {path}")).unwrap_or_default();
+        product(format_args!(
+            "validation loss {loss:.4}, best {}{kept}",
+            number(s.best_validation_loss.map(f64::from), 4)
+        ));
+    }
     product(format_args!(
         "median {} ms an epoch, {} ms a step ({}% of this machine's limit) · {} tok/s, {} valid tok/s · {:.2} s in all",
         number(s.epoch_ms_median, 2),
@@ -314,6 +323,15 @@ impl Observer for Screen {
             row.valid_tokens_per_second,
             row.percent_of_limit
         ));
+    }
+
+    fn evaluation(&mut self, evaluation: &Evaluation) {
+        if self.json {
+            return;
+        }
+        self.clear();
+        let loss = evaluation.loss.map_or("-".into(), |loss| format!("{loss:.4}"));
+        product(format_args!("{:>9}  {:>7}  {loss:>8}", "validate", evaluation.step));
     }
 
     fn warning(&mut self, text: &str) {

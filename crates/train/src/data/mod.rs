@@ -3,6 +3,7 @@
 
 mod hlx;
 mod order;
+mod split;
 mod text;
 
 use crate::Error;
@@ -71,35 +72,81 @@ pub fn ignore(config: &Config) -> usize {
     }
 }
 
-impl Batches {
+/// What a configuration trains on, and what it keeps apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    /// What is trained on.
+    pub training: Batches,
+    /// What is kept apart for validation, in file order.
+    pub validation: Option<Batches>,
+}
+
+impl Data {
     /// Reads what a configuration trains on.
     ///
     /// # Errors
     /// A file that can't be read or used, with the line; tokens that the vocabulary doesn't have.
-    pub fn open(config: &Config) -> Result<Batches, Error> {
-        let (path, context) = (Path::new(&config.data.path), config.model.max_context);
+    pub fn open(config: &Config) -> Result<Data, Error> {
+        let (path, context, fraction) = (Path::new(&config.data.path), config.model.max_context, config.eval.fraction);
         let built_in = config.data.path.is_empty();
-        let rows = match config.data.corpus {
-            Corpus::Hlx => hlx::rows(&hlx::built_in(), context),
-            Corpus::Jsonl => hlx::rows(&hlx::parse(&read(path)?, path)?, context),
-            Corpus::Text if built_in => text::rows(text::TALE.as_bytes(), context, config.model.vocab_size),
-            Corpus::Text => text::rows(&read(path)?, context, config.model.vocab_size),
+        let (training, validation) = match config.data.corpus {
+            Corpus::Hlx | Corpus::Jsonl => {
+                let hlx = config.data.corpus == Corpus::Hlx;
+                let texts = if hlx { hlx::built_in() } else { hlx::parse(&read(path)?, path)? };
+                let (training, validation) = split::pairs(texts, fraction, config.seed);
+                (hlx::rows(&training, context), hlx::rows(&validation, context))
+            }
+            Corpus::Text => {
+                let bytes = if built_in { text::TALE.into() } else { read(path)? };
+                let (training, validation) = split::text(&bytes, fraction);
+                let rows = |part| text::rows(part, context, config.model.vocab_size);
+                (rows(training), rows(validation))
+            }
         };
         let name = if built_in { "the built-in data" } else { config.data.path.as_str() };
-        let largest = rows.tokens.iter().copied().max();
-        let unusable = |what: String| Error::Data { path: name.into(), line: None, what };
-        match largest {
-            None => return Err(unusable("there is nothing in it to train on".into())),
-            Some(token) if token as usize >= config.model.vocab_size => {
-                let size = config.model.vocab_size;
-                return Err(unusable(format!("it has token {token}, and model.vocab_size is {size}")));
+        let batches = |rows: Rows, purpose: &str| {
+            let batches = Batches::checked(rows, config, purpose);
+            batches.map_err(|what| Error::Data { path: name.into(), line: None, what })
+        };
+        let training = batches(training, "train on")?;
+        let training = if config.data.shuffle { training.shuffled(config.seed) } else { training };
+        let validation = if fraction > 0.0 { Some(batches(validation, "keep apart for validation")?) } else { None };
+        Ok(Data { training, validation })
+    }
+
+    /// SHA-256 of all tokens and targets.
+    pub fn sha256(&self) -> String {
+        match &self.validation {
+            None => self.training.sha256().into(),
+            Some(v) => tensor::hash::sha256(format!("{}{}", self.training.sha256(), v.sha256()).as_bytes()),
+        }
+    }
+}
+
+impl Batches {
+    /// Reads what a configuration trains on, as `Data::open` does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(config: &Config) -> Result<Batches, Error> {
+        Ok(Data::open(config)?.training)
+    }
+
+    /// Batches of rows that can be used, or what is wrong with them.
+    fn checked(rows: Rows, config: &Config, purpose: &str) -> Result<Batches, String> {
+        let size = config.model.vocab_size;
+        match rows.tokens.iter().copied().max() {
+            None => return Err(format!("there is nothing in it to {purpose}")),
+            Some(token) if token as usize >= size => {
+                return Err(format!("it has token {token}, and model.vocab_size is {size}"));
             }
             Some(_) => {}
         }
-        let batches = Batches::cut(rows, config.batch_size, context);
-        let batches = if config.data.shuffle { batches.shuffled(config.seed) } else { batches };
-        if batches.has_empty_step() {
-            return Err(unusable("some batch has no target that counts".into()));
+        let batches = Batches::cut(rows, config.batch_size, config.model.max_context);
+        let shuffled = config.data.shuffle && batches.valid[..batches.real_rows].contains(&0);
+        let plain = |step: usize| batches.counts(step).valid == 0;
+        if shuffled || (0..batches.steps_per_epoch()).any(plain) {
+            return Err("some batch has no target that counts".into());
         }
         Ok(batches)
     }
@@ -121,14 +168,6 @@ impl Batches {
     /// The same rows, in an order of its own for each epoch.
     fn shuffled(self, seed: u64) -> Batches {
         Batches { order: Some(Order::new(seed, "shuffle", self.real_rows)), ..self }
-    }
-
-    /// Whether some step may have no target that counts.
-    fn has_empty_step(&self) -> bool {
-        match self.order {
-            Some(_) => self.valid[..self.real_rows].contains(&0),
-            None => (0..self.steps_per_epoch()).any(|step| self.counts(step).valid == 0),
-        }
     }
 
     /// Steps of one pass over the data.
