@@ -2,8 +2,8 @@
 
   cargo build --release && python peers/make_golden.py      (needs torch and numpy)
 
-Each file holds the 400 step losses of one preset and seed, in f32 on one thread; seed 0 also has a summary of the first
-step's gradient. `initial_sha256` is over the initial parameters' bytes in order of their names, so that a test can say
+Each file holds the losses of all steps of one preset and seed (400 of HLX, 50 of tiny-llama), in f32 on one thread;
+seed 0 also has a summary of the first step's gradient. `initial_sha256` is over the initial parameters' bytes in order of their names, so that a test can say
 "other weights" and not just "other losses".
 """
 
@@ -19,8 +19,8 @@ import hlx
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "crates" / "train" / "tests" / "golden"
-PRESETS = ("hlx-simple", "hlx-full")
-SEEDS = (0, 1, 2)
+# Each preset's program and seeds.
+PRESETS = {"hlx-simple": ("hlx.py", (0, 1, 2)), "hlx-full": ("hlx.py", (0, 1, 2)), "tiny-llama": ("llama.py", (0,))}
 
 
 def initial_sha256(folder):
@@ -31,30 +31,30 @@ def initial_sha256(folder):
     return digest.hexdigest()
 
 
-def train(config, weights, gradient):
-    command = [sys.executable, str(ROOT / "peers" / "hlx.py"), "--config", str(config), "--weights", str(weights)]
+def train(program, config, weights, gradient):
+    command = [sys.executable, str(ROOT / "peers" / program), "--config", str(config), "--weights", str(weights)]
     command += ["--threads", "1"] + (["--gradient"] if gradient else [])
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def golden(preset, seed, config, weights):
-    run = train(config, weights, gradient=seed == 0)
+    run = train(PRESETS[preset][0], config, weights, gradient=seed == 0)
     lines = {"preset": preset, "seed": seed, "peer": run["peer"], "initial_sha256": initial_sha256(weights)}
     lines |= {key: run[key] for key in ("losses", "gradient") if key in run}
     body = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in lines.items())
     path = GOLDEN / f"{preset}-seed{seed}.json"
     path.write_text("{\n" + body + "\n}\n")
-    per_epoch = run["steps"] // run["epochs"]
-    print(f"{path.name}: last epoch {sum(run['losses'][-per_epoch:]) / per_epoch:.4f}")
+    print(f"{path.name}: {len(run['losses'])} losses, the last four {sum(run['losses'][-4:]) / 4:.4f}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rondo", default=str(ROOT / "target" / "release" / "rondo"), help="the program")
+    parser.add_argument("--preset", choices=list(PRESETS), action="append", help="in place of all of them")
     args = parser.parse_args()
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    for preset in PRESETS:
-        for seed in SEEDS:
+    for preset in args.preset or PRESETS:
+        for seed in PRESETS[preset][1]:
             with tempfile.TemporaryDirectory() as folder:
                 run = Path(folder) / "run"
                 init = [args.rondo, "train", "--preset", preset, "--seed", str(seed), "--init-only", "--out", str(run)]

@@ -12,7 +12,37 @@ pub enum Mixer {
     Value,
 }
 
-/// A pre-norm transformer with learned positions, GELU MLPs and an untied head.
+/// What normalises the residual stream before a mixer, an MLP and the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// Layer norm, with weight and bias.
+    LayerNorm,
+    /// RMS norm, with a weight.
+    RmsNorm,
+}
+
+/// How a token's place is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// A learned vector for each place, added to the token's.
+    Learned,
+    /// Queries and keys turned by their place.
+    Rope,
+}
+
+/// What a layer does within a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mlp {
+    /// down(gelu(up(x))).
+    Gelu,
+    /// down(silu(gate(x)) up(x)).
+    Swiglu,
+}
+
+/// A pre-norm transformer: by its kinds of norm, positions and MLP that of GPT-2, of Llama, or between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Tokens that there are.
@@ -23,14 +53,30 @@ pub struct Config {
     pub num_layers: usize,
     /// Attention heads; their width is `hidden_size / num_heads`.
     pub num_heads: usize,
+    /// Heads of keys and values, each shared by as many heads of queries; 0 for `num_heads`.
+    pub num_kv_heads: usize,
     /// Width of the MLP.
     pub intermediate_size: usize,
     /// Positions that there are.
     pub max_context: usize,
     /// What a layer does before its MLP.
     pub mixer: Mixer,
-    /// What layer normalisation adds to the variance.
+    /// What normalises the residual stream.
+    pub norm: Norm,
+    /// What the norm adds to the variance or the mean square.
     pub norm_eps: f32,
+    /// How a token's place is told.
+    pub positions: Positions,
+    /// With `rope`: the base of the wavelengths, which go from 2 pi to 2 pi times nearly this.
+    pub rope_theta: f32,
+    /// What a layer does within a position.
+    pub mlp: Mlp,
+    /// Whether the mixer's projections have biases.
+    pub attention_bias: bool,
+    /// Whether the MLP's projections have biases.
+    pub mlp_bias: bool,
+    /// Whether the head is the table of the tokens' vectors.
+    pub tied_embeddings: bool,
 }
 
 /// Sizes above this are a mistake: nothing that fits a machine has them.
@@ -54,6 +100,21 @@ impl Config {
             let (hidden, heads) = (self.hidden_size, self.num_heads);
             return Some(format!("hidden_size is {hidden}, which {heads} heads (num_heads) do not divide"));
         }
+        if !self.num_heads.is_multiple_of(self.kv_heads()) {
+            let (heads, kv_heads) = (self.num_heads, self.num_kv_heads);
+            return Some(format!("num_kv_heads is {kv_heads}, which {heads} heads (num_heads) can't share evenly"));
+        }
+        if self.positions == Positions::Rope {
+            if self.mixer == Mixer::Value {
+                return Some("positions is rope, and mixer is value, which has no queries and keys to turn".into());
+            }
+            if !self.head_dim().is_multiple_of(2) {
+                return Some(format!("positions is rope, and heads are {} wide; they must be even", self.head_dim()));
+            }
+        }
+        if !(self.rope_theta.is_finite() && self.rope_theta >= 1.0) {
+            return Some(format!("rope_theta is {}; it must be a number from 1 on", self.rope_theta));
+        }
         if !(self.norm_eps.is_finite() && self.norm_eps > 0.0) {
             return Some(format!("norm_eps is {}; it must be a positive number", self.norm_eps));
         }
@@ -63,6 +124,11 @@ impl Config {
     /// Width of one head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_heads
+    }
+
+    /// Heads of keys and values.
+    pub fn kv_heads(&self) -> usize {
+        if self.num_kv_heads == 0 { self.num_heads } else { self.num_kv_heads }
     }
 }
 
@@ -77,16 +143,32 @@ mod tests {
             hidden_size: 256,
             num_layers: 4,
             num_heads: 4,
+            num_kv_heads: 0,
             intermediate_size: 1024,
             max_context: 16,
             mixer: Mixer::Attention,
+            norm: Norm::LayerNorm,
             norm_eps: 1e-5,
+            positions: Positions::Learned,
+            rope_theta: 10_000.0,
+            mlp: Mlp::Gelu,
+            attention_bias: false,
+            mlp_bias: true,
+            tied_embeddings: false,
         };
         assert_eq!(good.problem(), None);
         let heads = Config { num_heads: 3, ..good.clone() };
         assert_eq!(heads.problem().unwrap(), "hidden_size is 256, which 3 heads (num_heads) do not divide");
         assert!(Config { num_layers: 0, ..good.clone() }.problem().unwrap().starts_with("num_layers is 0"));
         assert!(Config { vocab_size: 1 << 40, ..good.clone() }.problem().unwrap().starts_with("vocab_size"));
+        let shared = Config { num_kv_heads: 3, ..good.clone() };
+        assert_eq!(shared.problem().unwrap(), "num_kv_heads is 3, which 4 heads (num_heads) can't share evenly");
+        assert_eq!(Config { num_kv_heads: 2, ..good.clone() }.problem(), None);
+        let turned = Config { positions: Positions::Rope, ..good.clone() };
+        assert_eq!(turned.problem(), None);
+        assert!(Config { mixer: Mixer::Value, ..turned.clone() }.problem().unwrap().contains("mixer is value"));
+        assert!(Config { num_heads: 256, ..turned.clone() }.problem().unwrap().contains("heads are 1 wide"));
+        assert!(Config { rope_theta: 0.5, ..turned }.problem().unwrap().starts_with("rope_theta is 0.5"));
         assert!(Config { norm_eps: f32::NAN, ..good }.problem().unwrap().starts_with("norm_eps"));
     }
 }

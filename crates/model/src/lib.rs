@@ -4,5 +4,5 @@ pub mod config;
 pub mod transformer;
 pub mod weights;
 
-pub use config::{Config, Mixer};
+pub use config::{Config, Mixer, Mlp, Norm, Positions};
 pub use transformer::transformer;

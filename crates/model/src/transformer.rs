@@ -1,12 +1,15 @@
-//! The one transformer assembly: a pre-norm decoder with learned positions (Vaswani et al. 2017; Radford et al. 2019).
+//! The one transformer assembly: a pre-norm decoder, of GPT-2's type (Radford et al. 2019) or Llama's (arXiv 2302.13971).
 
-use crate::config::{Config, Mixer};
+use crate::config::{Config, Mixer, Mlp, Norm, Positions};
 use graph::{Tensor, Tracer};
 use ops::attention::attention;
 use ops::elementwise::{add, gelu};
 use ops::embed::embed;
 use ops::layer_norm::layer_norm;
 use ops::matmul::linear;
+use ops::rms_norm::rms_norm;
+use ops::rope::rope;
+use ops::swiglu::swiglu;
 use tensor::{DType, Shape};
 
 /// Logits [tokens, vocab_size] of packed sequences.
@@ -17,39 +20,51 @@ use tensor::{DType, Shape};
 pub fn transformer(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Tensor, cu_seqlens: &Tensor) -> Tensor {
     let (vocab, hidden, context) = (config.vocab_size, config.hidden_size, config.max_context);
     let whole = Scope { g, prefix: String::new() };
-    let words = embed(tokens, &whole.weight("embed_tokens.weight", [vocab, hidden]));
-    let places = embed(positions, &whole.weight("embed_positions.weight", [context, hidden]));
-    let mut x = add(&words, &places); // [tokens, hidden]
+    let table = whole.weight("embed_tokens.weight", [vocab, hidden]);
+    let mut x = embed(tokens, &table); // [tokens, hidden]
+    if config.positions == Positions::Learned {
+        x = add(&x, &embed(positions, &whole.weight("embed_positions.weight", [context, hidden])));
+    }
     for i in 0..config.num_layers {
         let layer = Scope { g, prefix: format!("layers.{i}.") };
-        x = add(&x, &mix(&layer, config, &layer.norm("attention_norm", config, &x), cu_seqlens));
+        x = add(&x, &mix(&layer, config, &layer.norm("attention_norm", config, &x), positions, cu_seqlens));
         x = add(&x, &mlp(&layer, config, &layer.norm("mlp_norm", config, &x)));
     }
-    linear(&whole.norm("final_norm", config, &x), &whole.weight("lm_head.weight", [vocab, hidden]))
+    let x = whole.norm("final_norm", config, &x);
+    if config.tied_embeddings {
+        return linear(&x, &table);
+    }
+    linear(&x, &whole.weight("lm_head.weight", [vocab, hidden]))
 }
 
 /// Between positions: O(attention(Q x, K x, V x)), or O(V x) where nothing is mixed.
 #[track_caller]
-fn mix(layer: &Scope, config: &Config, x: &Tensor, cu_seqlens: &Tensor) -> Tensor {
-    let hidden = config.hidden_size;
+fn mix(layer: &Scope, config: &Config, x: &Tensor, positions: &Tensor, cu_seqlens: &Tensor) -> Tensor {
+    let (hidden, bias) = (config.hidden_size, config.attention_bias);
+    let (heads, kv_heads, head_dim) = (config.num_heads, config.kv_heads(), config.head_dim());
     let mixed = match config.mixer {
         Mixer::Attention => {
-            let qkv = linear(x, &layer.weight("attention.qkv_proj.weight", [3 * hidden, hidden])); // [tokens, 3 hidden]
-            attention(&qkv, cu_seqlens, config.num_heads, config.num_heads)
+            let columns = (heads + 2 * kv_heads) * head_dim;
+            let mut qkv = layer.linear("attention.qkv_proj", [columns, hidden], bias, x); // [tokens, q k v]
+            if config.positions == Positions::Rope {
+                qkv = rope(&qkv, positions, heads + kv_heads, head_dim, config.rope_theta);
+            }
+            attention(&qkv, cu_seqlens, heads, kv_heads)
         }
-        Mixer::Value => linear(x, &layer.weight("attention.v_proj.weight", [hidden, hidden])),
+        Mixer::Value => layer.linear("attention.v_proj", [hidden, hidden], bias, x),
     };
-    linear(&mixed, &layer.weight("attention.o_proj.weight", [hidden, hidden]))
+    layer.linear("attention.o_proj", [hidden, hidden], bias, &mixed)
 }
 
-/// Within a position: W2 gelu(W1 x + b1) + b2.
+/// Within a position: W2 gelu(W1 x + b1) + b2, or W2 (silu(G x) (U x)), with G and U as one matrix.
 #[track_caller]
 fn mlp(layer: &Scope, config: &Config, x: &Tensor) -> Tensor {
-    let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-    let up = linear(x, &layer.weight("mlp.up_proj.weight", [wide, hidden])); // [tokens, intermediate]
-    let up = gelu(&add(&up, &layer.weight("mlp.up_proj.bias", [wide])));
-    let down = linear(&up, &layer.weight("mlp.down_proj.weight", [hidden, wide]));
-    add(&down, &layer.weight("mlp.down_proj.bias", [hidden]))
+    let (hidden, wide, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
+    let up = match config.mlp {
+        Mlp::Gelu => gelu(&layer.linear("mlp.up_proj", [wide, hidden], bias, x)),
+        Mlp::Swiglu => swiglu(&layer.linear("mlp.gate_up_proj", [2 * wide, hidden], bias, x)),
+    }; // [tokens, intermediate]
+    layer.linear("mlp.down_proj", [hidden, wide], bias, &up)
 }
 
 /// Names parameters under a prefix.
@@ -64,10 +79,113 @@ impl Scope<'_> {
         self.g.parameter(&format!("{}{name}", self.prefix), DType::F32, shape)
     }
 
+    /// A product with a weight [outputs, inputs], and its bias if there is one.
+    #[track_caller]
+    fn linear(&self, name: &str, shape: [usize; 2], bias: bool, x: &Tensor) -> Tensor {
+        let y = linear(x, &self.weight(&format!("{name}.weight"), shape));
+        if bias { add(&y, &self.weight(&format!("{name}.bias"), [shape[0]])) } else { y }
+    }
+
     #[track_caller]
     fn norm(&self, name: &str, config: &Config, x: &Tensor) -> Tensor {
         let weight = self.weight(&format!("{name}.weight"), [config.hidden_size]);
-        let bias = self.weight(&format!("{name}.bias"), [config.hidden_size]);
-        layer_norm(x, &weight, &bias, config.norm_eps)
+        match config.norm {
+            Norm::RmsNorm => rms_norm(x, &weight, config.norm_eps),
+            Norm::LayerNorm => {
+                let bias = self.weight(&format!("{name}.bias"), [config.hidden_size]);
+                layer_norm(x, &weight, &bias, config.norm_eps)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use graph::trace::PARAMETERS;
+    use graph::{Graph, grad, pass};
+    use std::collections::BTreeMap;
+
+    fn llama() -> Config {
+        Config {
+            vocab_size: 31,
+            hidden_size: 24,
+            num_layers: 3,
+            num_heads: 6,
+            num_kv_heads: 2,
+            intermediate_size: 40,
+            max_context: 8,
+            mixer: Mixer::Attention,
+            norm: Norm::RmsNorm,
+            norm_eps: 1e-5,
+            positions: Positions::Rope,
+            rope_theta: 10_000.0,
+            mlp: Mlp::Swiglu,
+            attention_bias: false,
+            mlp_bias: false,
+            tied_embeddings: true,
+        }
+    }
+
+    /// The step's graph with gradients, and the parameters with their shapes.
+    fn traced(config: &Config) -> (Graph, Vec<(String, Shape)>) {
+        let graph = Graph::trace(|g| {
+            let ids = |name| g.input(name, DType::U32, [16]);
+            let cu_seqlens = g.input("cu_seqlens", DType::U32, [3]);
+            let logits = transformer(g, config, &ids("tokens"), &ids("positions"), &cu_seqlens);
+            let loss = ops::cross_entropy::cross_entropy(&logits, &ids("targets"), 99);
+            let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
+            for (entry, gradient) in entries.iter().zip(grad::gradients(&loss, &weights, &ops::GRAD)) {
+                g.output(&entry.name, &gradient.expect("the loss depends on every parameter"));
+            }
+        })
+        .expect("it can be traced");
+        let region = graph.region(PARAMETERS).expect("there are parameters");
+        let entries = region.entries.iter().map(|e| (e.name.clone(), e.ty.shape.clone())).collect();
+        (graph, entries)
+    }
+
+    #[test]
+    fn a_llama_has_these_parameters() {
+        let (_, entries) = traced(&llama());
+        let layer = |i: usize| {
+            let shapes: [(&str, Shape); 6] = [
+                ("attention_norm.weight", [24].into()),
+                ("attention.qkv_proj.weight", [40, 24].into()),
+                ("attention.o_proj.weight", [24, 24].into()),
+                ("mlp_norm.weight", [24].into()),
+                ("mlp.gate_up_proj.weight", [80, 24].into()),
+                ("mlp.down_proj.weight", [24, 40].into()),
+            ];
+            shapes.map(|(name, shape)| (format!("layers.{i}.{name}"), shape))
+        };
+        let mut expected = vec![("embed_tokens.weight".to_string(), Shape::from([31, 24]))];
+        expected.extend((0..3).flat_map(layer));
+        expected.push(("final_norm.weight".into(), [24].into()));
+        assert_eq!(entries, expected);
+
+        let biases = Config { attention_bias: true, mlp_bias: true, tied_embeddings: false, ..llama() };
+        let (_, entries) = traced(&biases);
+        let shape = |name: &str| entries.iter().find(|(n, _)| n == name).map(|(_, shape)| shape.to_vec());
+        assert_eq!(shape("lm_head.weight"), Some(vec![31, 24]));
+        assert_eq!(shape("layers.2.attention.qkv_proj.bias"), Some(vec![40]));
+        assert_eq!(shape("layers.0.attention.o_proj.bias"), Some(vec![24]));
+        assert_eq!(shape("layers.1.mlp.gate_up_proj.bias"), Some(vec![80]));
+        assert_eq!(shape("layers.1.mlp.down_proj.bias"), Some(vec![24]));
+    }
+
+    #[test]
+    fn a_llama_fuses() {
+        let fused = pass::prune(pass::fuse(traced(&llama()).0, ops::OPS));
+        let mut counts = BTreeMap::new();
+        for node in &fused.nodes {
+            *counts.entry(node.op.name).or_insert(0) += 1;
+        }
+        // Every norm but the first follows a sum, and the stream's own gradient reaches every norm but the last.
+        assert_eq!((counts["residual_rms_norm"], counts["rms_norm"]), (6, 1), "{counts:?}");
+        assert_eq!((counts["rms_norm_backward_residual"], counts["rms_norm_backward"]), (6, 1), "{counts:?}");
+        assert_eq!((counts["rope"], counts["swiglu"], counts["swiglu_backward"]), (6, 3, 3), "{counts:?}");
+        // The table's gradients, as table and as head, are all that is left to add.
+        assert!(counts.get("add").is_none_or(|adds| *adds <= 1), "{counts:?}");
     }
 }

@@ -17,7 +17,8 @@ enum Start {
 
 /// The initial value of `entry`, one of the model's parameters `all`.
 ///
-/// Embeddings are N(0, 1); the weights and biases of a linear layer U(+-1 / sqrt(its inputs)); norms 1 and 0.
+/// Embeddings are N(0, 1); the weights and biases of a linear layer U(+-1 / sqrt(its inputs)), so also embeddings that are
+/// the head as well; norms 1 and 0.
 pub fn initial(entry: &Entry, all: &[Entry], seed: u64) -> Vec<f32> {
     let mut values = vec![0.0; entry.ty.elements()];
     let stream = Philox::new(seed, &entry.name);
@@ -32,7 +33,9 @@ pub fn initial(entry: &Entry, all: &[Entry], seed: u64) -> Vec<f32> {
 fn start(name: &str, shape: &Shape, all: &[Entry]) -> Start {
     let (layer, part) = name.rsplit_once('.').unwrap_or(("", name));
     let is_norm = layer.ends_with("norm");
+    let tied = layer == "embed_tokens" && !all.iter().any(|e| e.name == "lm_head.weight");
     match part {
+        _ if tied => linear(shape),
         _ if layer.starts_with("embed_") => Start::Normal,
         "bias" if is_norm => Start::Constant(0.0),
         "weight" if is_norm => Start::Constant(1.0),
@@ -67,6 +70,7 @@ mod tests {
             entry("layers.0.mlp.down_proj.bias", &[256]),
             entry("final_norm.weight", &[256]),
             entry("final_norm.bias", &[256]),
+            entry("lm_head.weight", &[128, 256]),
         ];
         let values: Vec<_> = all.iter().map(|e| initial(e, &all, 7)).collect();
         let largest = |v: &[f32]| v.iter().fold(0.0f32, |a, x| a.max(x.abs()));
@@ -76,5 +80,7 @@ mod tests {
         assert!(values[3].iter().all(|x| *x == 1.0) && values[4].iter().all(|x| *x == 0.0));
         assert_ne!(initial(&all[0], &all, 7), initial(&all[0], &all, 8));
         assert_eq!(initial(&all[0], &all, 7), values[0]);
+        // Without a head of its own the table is one.
+        assert!((0.0624..=0.0625).contains(&largest(&initial(&all[0], &all[..5], 7))));
     }
 }

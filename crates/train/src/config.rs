@@ -13,6 +13,7 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("hlx-simple", include_str!("../../../presets/hlx-simple.toml")),
     ("hlx-full", include_str!("../../../presets/hlx-full.toml")),
     ("gpt-small-test", include_str!("../../../presets/gpt-small-test.toml")),
+    ("tiny-llama", include_str!("../../../presets/tiny-llama.toml")),
 ];
 
 /// What a configuration has where it doesn't say.
@@ -22,6 +23,14 @@ epochs = 0
 steps = 0
 fuse = true
 preset = "custom"
+model.num_kv_heads = 0
+model.norm = "layer_norm"
+model.positions = "learned"
+model.rope_theta = 10000.0
+model.mlp = "gelu"
+model.attention_bias = false
+model.mlp_bias = true
+model.tied_embeddings = false
 data.path = ""
 data.shuffle = false
 optimizer.beta1 = 0.9

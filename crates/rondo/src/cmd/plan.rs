@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// Show a preset's training step as planned for a machine: launches, places, bytes, operations, expected time.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A named workload: hlx-simple, hlx-full, gpt-small-test.
+    /// A named workload: hlx-simple, hlx-full, gpt-small-test, tiny-llama.
     #[arg(required_unless_present = "config")]
     preset: Option<String>,
     /// A configuration file (TOML); its keys go over the preset's.

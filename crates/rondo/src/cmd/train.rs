@@ -24,7 +24,7 @@ const PROGRESS_LINES: usize = 10;
 /// Train a model from a preset or a configuration file, or go on with a run.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A named workload: hlx-simple, hlx-full, gpt-small-test.
+    /// A named workload: hlx-simple, hlx-full, gpt-small-test, tiny-llama.
     #[arg(long, value_name = "NAME", required_unless_present_any = ["config", "resume"])]
     preset: Option<String>,
     /// A configuration file (TOML); its keys go over the preset's.
@@ -160,6 +160,10 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> Outcome {
 fn describe(run: &Run) {
     let (config, batches, plan) = (run.config(), run.batches(), run.trainer().plan());
     let model = &config.model;
+    let shared = match model.kv_heads() {
+        all if all == model.num_heads => String::new(),
+        few => format!(" on {few} of keys and values"),
+    };
     let source = match config.data.path.as_str() {
         "" => "built in",
         path => path,
@@ -173,11 +177,12 @@ fn describe(run: &Run) {
         batches.steps_per_epoch()
     ));
     say(format_args!(
-        "model   {}: {} layers · {} wide · {} heads · {} parameters",
+        "model   {}: {} layers · {} wide · {} heads{} · {} parameters",
         config.preset,
         model.num_layers,
         model.hidden_size,
         model.num_heads,
+        shared,
         run.trainer().num_parameters()
     ));
     say(format_args!(
