@@ -64,6 +64,11 @@ fn usage_and_bad_files_have_exit_codes_of_their_own() {
     expect(&place.rondo(&data), 3, "rows.jsonl line 2");
     expect(&place.rondo("train --resume nowhere"), 3, "there is no run in it");
     expect(&place.rondo("plan hlx-full --set batch_size=1000000 --spec cpu"), 4, "");
+    for device in ["cuda:99", "vulkan:99"] {
+        let line = format!("train --preset hlx-full --device {device}");
+        expect(&place.rondo(&line), 4, "is not available: ");
+        expect(&place.rondo(&line), 4, "use --device cpu");
+    }
     assert!(!place.0.join("runs").exists(), "what can't begin leaves no folder");
 }
 
@@ -166,6 +171,7 @@ fn tuning_tables_are_made_used_and_refused() {
     refused("{\"matmul\": 3}", "expected a string");
     refused("{\"mattmul x\": \"whole\"}", "there is no op `mattmul`");
     expect(&place.rondo(&format!("{train} missing.json")), 3, "missing.json");
+    expect(&place.rondo("tune hlx-simple --out nowhere/t.json"), 2, "there is no folder nowhere");
     expect(&place.rondo(&format!("train --resume runs/hlx-simple-0 --tuning fresh.json {CPU}")), 2, "--tuning");
 
     let plan: Value = serde_json::from_slice(&place.rondo("plan hlx-simple --spec h200 --json").stdout).unwrap();

@@ -364,6 +364,12 @@ fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
     }
 }
 
+/// Whether a text can be a file's name anywhere.
+fn is_name(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    !text.is_empty() && !text.starts_with('.') && text.chars().all(fits)
+}
+
 /// What makes no sense in a configuration whose keys all have the right types.
 fn problem(config: &Config) -> Option<String> {
     if let Some(what) = config.model.problem() {
@@ -386,16 +392,17 @@ fn problem(config: &Config) -> Option<String> {
         return Some(format!("schedule.{what}"));
     }
     let fraction = |x: f64| (0.0..1.0).contains(&x);
-    let wrong = |name: &str, value: f64, what: &str| Some(format!("optimizer.{name} is {value}; it must be {what}"));
+    let wrong = |name: &str, value: f64, what: &str| Some(format!("optimizer.{name} is {value:?}; it must be {what}"));
+    // Kernels compute with f32, where 1e300 is infinite and 1e-300 is zero.
+    let positive = |x: f64| (x as f32).is_finite() && x as f32 > 0.0;
+    let from_zero = |x: f64| (x as f32).is_finite() && x >= 0.0;
     match config {
-        _ if !(o.lr.is_finite() && o.lr > 0.0) => wrong("lr", o.lr, "a positive number"),
+        _ if !positive(o.lr) => wrong("lr", o.lr, "a positive number"),
         _ if !fraction(o.beta1) => wrong("beta1", o.beta1, "from 0 to below 1"),
         _ if !fraction(o.beta2) => wrong("beta2", o.beta2, "from 0 to below 1"),
-        _ if !(o.eps.is_finite() && o.eps > 0.0) => wrong("eps", o.eps, "a positive number"),
-        _ if !(o.weight_decay.is_finite() && o.weight_decay >= 0.0) => {
-            wrong("weight_decay", o.weight_decay, "a number from 0 on")
-        }
-        _ if !(o.max_norm.is_finite() && o.max_norm >= 0.0) => wrong("max_norm", o.max_norm, "a number from 0 on"),
+        _ if !positive(o.eps) => wrong("eps", o.eps, "a positive number"),
+        _ if !from_zero(o.weight_decay) => wrong("weight_decay", o.weight_decay, "a number from 0 on"),
+        _ if !from_zero(o.max_norm) => wrong("max_norm", o.max_norm, "a number from 0 on"),
         c if c.batch_size == 0 => Some("batch_size is 0; a step needs at least one row".into()),
         c if c.batch_size > 1 << 20 => Some(format!("batch_size is {}; it must be at most {}", c.batch_size, 1 << 20)),
         c if c.epochs == 0 && c.steps == 0 => Some("epochs and steps are both 0: nothing would be trained".into()),
@@ -407,6 +414,14 @@ fn problem(config: &Config) -> Option<String> {
         }
         c if c.data.corpus == Corpus::Jsonl && c.data.path.is_empty() => {
             Some("data.corpus is jsonl, and data.path names no file".into())
+        }
+        c if c.data.corpus == Corpus::Hlx && !c.data.path.is_empty() => {
+            let path = &c.data.path;
+            Some(format!("data.path is {path}, and data.corpus is hlx, which is built in; files are jsonl or text"))
+        }
+        c if !is_name(&c.preset) => {
+            let rule = "it names run folders, and must be of letters, digits, `-`, `_` and `.`, not `.` first";
+            Some(format!("preset is `{}`; {rule}", c.preset))
         }
         _ => None,
     }

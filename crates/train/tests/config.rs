@@ -45,6 +45,7 @@ fn the_list_of_keys_is_the_configuration() {
 #[test]
 fn keys_are_set_over_the_preset() {
     let config = set("optimizer.lr=1e-3").with("batch_size=8").with("data.path=a.txt").with("model.norm_eps=1");
+    let config = config.with("data.corpus=text");
     let config = config.with("model.mixer=value").with("fuse=false").resolve().unwrap();
     assert_eq!((config.optimizer.lr, config.batch_size, config.fuse), (1e-3, 8, false));
     assert_eq!((config.data.path.as_str(), config.model.norm_eps), ("a.txt", 1.0));
@@ -63,6 +64,12 @@ fn mistakes_are_named_with_their_key() {
         ("batch_size=0", "batch_size is 0"),
         ("optimizer.lr=fast", "it must be a number"),
         ("optimizer.lr=nan", "optimizer.lr is NaN"),
+        ("optimizer.lr=1e300", "optimizer.lr is 1e300; it must be a positive number"),
+        ("optimizer.eps=1e-300", "optimizer.eps is 1e-300"),
+        ("optimizer.weight_decay=1e40", "optimizer.weight_decay is 1e40"),
+        ("data.path=a.txt", "data.corpus is hlx, which is built in"),
+        ("preset=../../elsewhere", "preset is `../../elsewhere`"),
+        ("preset=", "preset is ``"),
         ("optimizer.kind=sgd", "it must be one of \"adam\", \"adamw\""),
         ("optimizer.beta2=1", "optimizer.beta2 is 1"),
         ("model.num_heads=3", "model.hidden_size is 256, which 3 heads"),
