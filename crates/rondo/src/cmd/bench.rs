@@ -152,7 +152,7 @@ fn train(args: &Train) -> Outcome {
         Choice::Cuda(index) => format!("cuda:{index}"),
         _ if on_cpu => "cpu".into(),
         // A Vulkan GPU's peer is the GPU that PyTorch sees, if any.
-        _ => if torch.cuda { "cuda" } else { "cpu" }.into(),
+        _ => if torch.cuda { "cuda:0" } else { "cpu" }.into(),
     };
     if peer_device == "cpu" && matches!(args.mode.as_str(), "graph" | "reduce-overhead") {
         return Err(Failure::usage(format!("--mode {} needs a CUDA device", args.mode)));
