@@ -3,6 +3,7 @@
 #[macro_use]
 pub mod spirv;
 pub mod adam;
+pub mod argmax;
 pub mod attention;
 pub mod bias_gelu;
 pub mod common;
@@ -27,6 +28,7 @@ use graph::OpDef;
 pub static OPS: &[&OpDef] = &[
     &adam::ADAM,
     &adam::ADVANCE,
+    &argmax::ARGMAX,
     &attention::ATTENTION,
     &attention::ATTENTION_BACKWARD,
     &cross_entropy::CROSS_ENTROPY,
