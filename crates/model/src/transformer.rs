@@ -16,7 +16,6 @@ use tensor::{DType, Shape};
 ///
 /// `tokens` u32 [tokens] are the ids, `positions` u32 [tokens] each token's place in its sequence, and `cu_seqlens`
 /// u32 [sequences + 1] where each sequence starts, with the number of tokens at the end.
-#[track_caller]
 pub fn transformer(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Tensor, cu_seqlens: &Tensor) -> Tensor {
     let (vocab, hidden, context) = (config.vocab_size, config.hidden_size, config.max_context);
     let whole = Scope { g, prefix: String::new() };
@@ -38,7 +37,6 @@ pub fn transformer(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Ten
 }
 
 /// Between positions: O(attention(Q x, K x, V x)), or O(V x) where nothing is mixed.
-#[track_caller]
 fn mix(layer: &Scope, config: &Config, x: &Tensor, positions: &Tensor, cu_seqlens: &Tensor) -> Tensor {
     let (hidden, bias) = (config.hidden_size, config.attention_bias);
     let (heads, kv_heads, head_dim) = (config.num_heads, config.kv_heads(), config.head_dim());
@@ -57,7 +55,6 @@ fn mix(layer: &Scope, config: &Config, x: &Tensor, positions: &Tensor, cu_seqlen
 }
 
 /// Within a position: W2 gelu(W1 x + b1) + b2, or W2 (silu(G x) (U x)), with G and U as one matrix.
-#[track_caller]
 fn mlp(layer: &Scope, config: &Config, x: &Tensor) -> Tensor {
     let (hidden, wide, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
     let up = match config.mlp {

@@ -223,6 +223,7 @@ fn the_debug_dial_shows_and_changes_nothing() {
     assert!(one.contains("memory  ") && !one.contains("graph after"), "{one}");
     let four = text(&with("4", "plan hlx-full --spec h200").stderr);
     assert!(four.contains("graph after fuse") && four.contains("groups of"), "{four}");
+    assert!(four.contains("model/src/transformer.rs:"), "ops are named with the line of the model that made them");
     for bad in ["6", "on"] {
         expect(&with(bad, "ops"), 2, "RONDO_DEBUG=");
     }

@@ -286,7 +286,7 @@ mod tests {
             }
             firsts
         };
-        let in_order: Vec<u32> = (0..n).map(|row| row * context as u32).collect();
+        let in_order: Vec<u32> = (0..n).map(|row| row * context).collect();
         let (first, second) = (epoch(&shuffled, 0), epoch(&shuffled, 1));
         assert_eq!(epoch(&plain, 1), in_order);
         assert!(first != in_order && first != second && first == epoch(&shuffled, 0));
