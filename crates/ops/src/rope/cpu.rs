@@ -36,7 +36,7 @@ fn body(args: &CpuArgs, part: usize) {
         }
         for row in rows.clone() {
             let (mut cos, mut sin) = ([0.0f32; STRIP], [0.0f32; STRIP]);
-            for i in 0..STRIP {
+            for i in 0..pairs {
                 let turn = (frequencies[i].wrapping_mul(u64::from(positions[row])) >> 32) as u32;
                 (cos[i], sin[i]) = cos_sin(turn);
                 sin[i] *= sign;

@@ -51,8 +51,8 @@ fn forward(args: &CpuArgs, part: usize) {
         let count = piece.len();
         let y = output::<f32>(args, 1, piece);
         let (g, u) = (&gate_up[at..at + count], &gate_up[at + n..at + n + count]);
-        for j in 0..count {
-            y[j] = g[j] * sigmoid(g[j]) * u[j];
+        for ((y, g), u) in y.iter_mut().zip(g).zip(u) {
+            *y = g / (1.0 + exp(-g)) * u;
         }
     }
 }
@@ -76,8 +76,9 @@ fn backward(args: &CpuArgs, part: usize) {
         };
         for j in 0..count {
             let s = sigmoid(g[j]);
-            dg[j] = dy[j] * u[j] * s * (1.0 + g[j] * (1.0 - s));
-            du[j] = dy[j] * g[j] * s;
+            let through = dy[j] * s;
+            dg[j] = through * u[j] * (1.0 + g[j] * (1.0 - s));
+            du[j] = through * g[j];
         }
     }
 }
