@@ -62,6 +62,12 @@ fn usage_and_bad_files_have_exit_codes_of_their_own() {
     expect(&place.rondo(&data), 3, "rows.jsonl");
     fs::write(place.0.join("rows.jsonl"), "{\"input\": \"a\", \"output\": \"b\"}\n{\"input\": 3}\n").unwrap();
     expect(&place.rondo(&data), 3, "rows.jsonl line 2");
+    fs::write(place.0.join("bad.txt"), b"one\ntw\xffo\n").unwrap();
+    fs::create_dir(place.0.join("empty")).unwrap();
+    let text = format!("train --preset gpt-small-test --set data.tokenizer=bpe {CPU} --set model.vocab_size=300");
+    expect(&place.rondo(&format!("{text} --set data.path=bad.txt")), 3, "bad.txt line 2: not valid UTF-8");
+    expect(&place.rondo(&format!("{text} --set data.path=empty")), 3, "empty: the folder has no files");
+    expect(&place.rondo(&format!("{text} --set model.vocab_size=256")), 2, "data.tokenizer bpe needs at least 257");
     expect(&place.rondo("train --resume nowhere"), 3, "there is no run in it");
     expect(&place.rondo("plan hlx-full --set batch_size=1000000 --spec cpu"), 4, "");
     for device in ["cuda:99", "vulkan:99"] {
@@ -119,7 +125,7 @@ fn a_run_leaves_its_folder_and_prints_its_table() {
     let mut steps: Vec<_> = names(&folder.join("checkpoints"));
     steps.sort();
     assert_eq!(steps, ["step-16", "step-20", "step-8"]);
-    assert_eq!(names(&folder.join("checkpoints/step-20")).len(), 3);
+    assert_eq!(names(&folder.join("checkpoints/step-20")).len(), 5);
 
     // A second run takes a free name; a taken --out is refused; --json prints run.json and nothing else.
     let again = place.rondo(&format!("{train} --json"));
@@ -144,7 +150,7 @@ fn initial_weights_are_a_checkpoint_of_their_own() {
     let output = place.rondo(&format!("train --preset hlx-simple --init-only --out fresh --seed 3 {CPU}"));
     expect(&output, 0, "--resume fresh");
     assert_eq!(text(&output.stdout).trim(), "fresh/checkpoints/step-0");
-    assert_eq!(names(&place.0.join("fresh/checkpoints/step-0")).len(), 3);
+    assert_eq!(names(&place.0.join("fresh/checkpoints/step-0")).len(), 5);
     let rest = place.rondo(&format!("train --resume fresh --steps 4 --json {CPU}"));
     let whole = place.rondo(&format!("train --preset hlx-simple --seed 3 --steps 4 --json {CPU}"));
     let hash = |o: &Output| serde_json::from_slice::<Value>(&o.stdout).unwrap()["parameters_sha256"].clone();

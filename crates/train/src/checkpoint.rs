@@ -1,4 +1,5 @@
-//! Checkpoints: `step-N/{model,optimizer}.safetensors` and `manifest.json`, written whole or not at all.
+//! Checkpoints: `step-N/{config.json, tokenizer.json, model.safetensors}`, which are a model folder, with
+//! `optimizer.safetensors` and `manifest.json`; written whole or not at all.
 #![forbid(unsafe_code)]
 
 use crate::Error;
@@ -75,6 +76,18 @@ pub struct Saved {
     pub state: State,
     /// The loss of every step so far.
     pub losses: Vec<f32>,
+    /// What makes a model folder of it, by name: config.json and tokenizer.json. Not read back.
+    pub texts: Vec<(&'static str, String)>,
+}
+
+/// config.json of a model and its tokenizer.
+pub fn model_json(config: &model::Config, tokenizer: &str) -> String {
+    let mut all = serde_json::Map::from_iter([("model_type".to_string(), "rondo".into())]);
+    if let Ok(serde_json::Value::Object(keys)) = serde_json::to_value(config) {
+        all.extend(keys);
+    }
+    all.insert("tokenizer".into(), tokenizer.into());
+    serde_json::to_string_pretty(&all).expect("a configuration is plain data")
 }
 
 impl Manifest {
@@ -133,8 +146,12 @@ fn write_files(folder: &Path, entries: &[Entry], saved: &Saved) -> Result<(), Er
     optimizer.push(("losses".into(), &steps[..], bytemuck::cast_slice(&saved.losses).to_vec()));
     write_tensors(&folder.join(OPTIMIZER), optimizer, shared)?;
 
+    for (name, text) in &saved.texts {
+        let path = folder.join(name);
+        atomic::write(&path, text.as_bytes()).map_err(Error::io(&path))?;
+    }
     let mut manifest = saved.manifest.clone();
-    for name in [MODEL, OPTIMIZER] {
+    for name in [MODEL, OPTIMIZER].into_iter().chain(saved.texts.iter().map(|(name, _)| *name)) {
         let path = folder.join(name);
         let bytes = fs::read(&path).map_err(Error::io(&path))?;
         manifest.files.insert(name.into(), FileRecord { bytes: bytes.len() as u64, sha256: sha256(&bytes) });
@@ -235,9 +252,11 @@ pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Er
         let what = format!("it has format {}; this build reads format {FORMAT}", manifest.format);
         return Err(wrong(&path, what));
     }
-    for name in [MODEL, OPTIMIZER] {
+    if let Some(name) = [MODEL, OPTIMIZER].into_iter().find(|name| !manifest.files.contains_key(*name)) {
+        return Err(wrong(&path, format!("it doesn't list {name}")));
+    }
+    for (name, record) in &manifest.files {
         let file = folder.join(name);
-        let record = manifest.files.get(name).ok_or_else(|| wrong(&path, format!("it doesn't list {name}")))?;
         let bytes = fs::read(&file).map_err(Error::io(&file))?;
         if bytes.len() as u64 != record.bytes {
             return Err(wrong(&file, format!("it has {} bytes; the manifest says {}", bytes.len(), record.bytes)));
@@ -258,7 +277,7 @@ pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Er
         _ => return Err(wrong(&file, format!("`losses` is not f32[{}]", manifest.step))),
     };
     let state = State { parameters, first_moment, second_moment, applied: manifest.applied };
-    Ok(Saved { manifest, state, losses })
+    Ok(Saved { manifest, state, losses, texts: Vec::new() })
 }
 
 fn floats(bytes: &[u8]) -> Vec<f32> {

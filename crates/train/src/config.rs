@@ -1,6 +1,7 @@
 //! A training configuration: a preset, a file over it, and single keys over both; unknown keys are errors.
 #![forbid(unsafe_code)]
 
+use crate::data::tokenizer::SMALLEST_VOCABULARY;
 use crate::keys::{self, KEYS};
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ model.attention_bias = false
 model.mlp_bias = true
 model.tied_embeddings = false
 data.path = ""
+data.tokenizer = "auto"
 data.shuffle = false
 optimizer.beta1 = 0.9
 optimizer.beta2 = 0.999
@@ -61,10 +63,24 @@ checkpoint.keep = 0
 pub enum Corpus {
     /// The sixteen lines of HLX, built in.
     Hlx,
-    /// A JSONL file with the fields `input` and `output`, read as HLX reads its own.
+    /// JSONL files with the fields `input` and `output`, read as HLX reads its own.
     Jsonl,
-    /// A text file, a token a byte; without a path the built-in tale.
+    /// Text files; without a path the built-in tale.
     Text,
+}
+
+/// What makes tokens of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenizerKind {
+    /// `ascii` for pairs, `byte` for text.
+    Auto,
+    /// A character a token, 127 for all above.
+    Ascii,
+    /// A byte a token.
+    Byte,
+    /// Byte-pair encoding of `model.vocab_size` tokens, trained on the training data.
+    Bpe,
 }
 
 /// What is trained on.
@@ -72,8 +88,10 @@ pub enum Corpus {
 pub struct Data {
     /// Where it comes from.
     pub corpus: Corpus,
-    /// The file; empty for what is built in.
+    /// The file, or a folder of files; empty for what is built in.
     pub path: String,
+    /// What makes tokens of it.
+    pub tokenizer: TokenizerKind,
     /// Whether each pass over the data has its rows in an order of its own, made from the seed.
     pub shuffle: bool,
 }
@@ -412,6 +430,10 @@ fn problem(config: &Config) -> Option<String> {
         c if c.eval.fraction == 0.0 && c.eval.every > 0 => {
             Some(format!("eval.every is {}, and eval.fraction keeps nothing apart to evaluate on", c.eval.every))
         }
+        c if c.data.tokenizer == TokenizerKind::Bpe && c.model.vocab_size < SMALLEST_VOCABULARY => Some(format!(
+            "model.vocab_size is {}; data.tokenizer bpe needs at least {SMALLEST_VOCABULARY}: every byte and an end",
+            c.model.vocab_size
+        )),
         c if c.data.corpus == Corpus::Jsonl && c.data.path.is_empty() => {
             Some("data.corpus is jsonl, and data.path names no file".into())
         }

@@ -47,6 +47,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("model.tied_embeddings", Kind::Flag),
     ("data.corpus", Kind::OneOf(&["hlx", "jsonl", "text"])),
     ("data.path", Kind::Text),
+    ("data.tokenizer", Kind::OneOf(&["auto", "ascii", "byte", "bpe"])),
     ("data.shuffle", Kind::Flag),
     ("optimizer.kind", Kind::OneOf(&["adam", "adamw"])),
     ("optimizer.lr", Kind::Number),

@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{self, Manifest, Saved};
 use crate::config::{Config, Overrides};
+use crate::data::tokenizer::Tokenizer;
 use crate::data::{Batches, Counts, Data, Staging};
 use crate::evaluate::{Evaluation, Evaluator, best};
 use crate::folder::Folder;
@@ -34,6 +35,7 @@ pub struct Run {
     folder: Folder,
     config: Config,
     batches: Batches,
+    tokenizer: Tokenizer,
     staging: Staging,
     trainer: Trainer,
     evaluator: Option<Evaluator>,
@@ -85,10 +87,13 @@ impl Run {
         let trainer = Trainer::new(device, &config, &tuning)?;
         let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation)?;
         let folder = Folder::create(path, &config)?;
+        let file = folder.tokenizer_file();
+        tensor::file::atomic::write(&file, data.tokenizer.to_json().as_bytes()).map_err(Error::io(&file))?;
         let metrics = Metrics::open(&folder.metrics_file(), 0)?;
         Ok(Run {
             folder,
             batches: data.training,
+            tokenizer: data.tokenizer,
             staging: Staging::default(),
             trainer,
             evaluator,
@@ -116,7 +121,7 @@ impl Run {
         let folder = Folder::open(path)?;
         checkpoint::clean(&folder.checkpoints());
         let config = Overrides { set: set.to_vec(), ..folder.overrides() }.resolve()?;
-        let data = Data::open(&config)?;
+        let data = Data::open_with(&config, Some(&folder.tokenizer_file()))?;
         let data_sha256 = data.sha256();
         let batches = data.training;
         let (then, now) = (total_steps(&folder.overrides().resolve()?, &batches), total_steps(&config, &batches));
@@ -153,6 +158,7 @@ impl Run {
         Ok(Run {
             folder,
             batches,
+            tokenizer: data.tokenizer,
             staging: Staging::default(),
             trainer,
             evaluator,
@@ -195,6 +201,11 @@ impl Run {
     /// The data.
     pub fn batches(&self) -> &Batches {
         &self.batches
+    }
+
+    /// What made tokens of the data.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
     /// The validation data, if any is kept apart.
@@ -501,7 +512,9 @@ impl Run {
             tuning: self.tuning.clone(),
             ..Manifest::new(step)
         };
-        let saved = Saved { manifest, state, losses: self.history.losses.clone() };
+        let config = checkpoint::model_json(&self.config.model, self.tokenizer.name());
+        let texts = vec![("config.json", config), ("tokenizer.json", self.tokenizer.to_json())];
+        let saved = Saved { manifest, state, losses: self.history.losses.clone(), texts };
         let path = checkpoint::save(&self.folder.checkpoints(), self.trainer.entries(), &saved)?;
         observer.saved(&path);
         if self.config.checkpoint.keep > 0 {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use train::config::Overrides;
-use train::data::{Batches, Staging};
+use train::data::{Batches, Data, Staging};
 
 fn file(name: &str, contents: &[u8]) -> PathBuf {
     let path = std::env::temp_dir().join(format!("rondo-data-{}-{name}", std::process::id()));
@@ -68,6 +68,50 @@ fn any_bytes_are_text() {
 }
 
 #[test]
+fn a_folder_is_its_files_in_order_with_an_end_between_them() {
+    let folder = std::env::temp_dir().join(format!("rondo-data-{}-folder", std::process::id()));
+    fs::create_dir_all(folder.join("inner")).unwrap();
+    for (name, text) in [("b.txt", "second"), ("a.txt", "first"), (".hidden", "no"), ("inner/c.txt", "third")] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let path = folder.to_str().unwrap();
+    let batches = open("gpt-small-test", "text", path).unwrap();
+    let tokens: Vec<u8> = batches.batch(0, &mut Staging::default()).tokens.iter().map(|t| *t as u8).collect();
+    assert!(tokens.starts_with(b"first\0second\0thir\0"), "{tokens:?}");
+    assert!(open("gpt-small-test", "jsonl", path).unwrap_err().ends_with("the folder has no *.jsonl files"));
+
+    // Of every file the end is kept apart.
+    let base = Overrides::preset("gpt-small-test").with("eval.fraction=0.5").with(&format!("data.path={path}"));
+    let data = Data::open(&base.resolve().unwrap()).unwrap();
+    let (training, validation) = (data.training, data.validation.unwrap());
+    let count = |of: &Batches, text: &[u8]| {
+        let batch = of.batch(0, &mut Staging::default()).tokens.iter().map(|t| *t as u8).collect::<Vec<_>>();
+        assert!(batch.starts_with(&text[..text.len() - 1]) && of.valid_per_epoch() == text.len() - 1, "{batch:?}");
+    };
+    count(&training, b"fi\0sec\0th");
+    count(&validation, b"rst\0ond\0ird");
+    fs::write(folder.join("x.jsonl"), "{\"input\": \"a\", \"output\": \"b\"}\n").unwrap();
+    assert_eq!(open("hlx-full", "jsonl", path).unwrap().rows(), 1);
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn pairs_in_byte_pair_encoding_learn_where_they_end() {
+    let lines: String = (0..40).map(|i| format!("{{\"input\": \"count {i}\", \"output\": \"{i}\"}}\n")).collect();
+    let path = file("pairs.jsonl", lines.as_bytes());
+    let base = Overrides::preset("gpt-small-test").with("data.corpus=jsonl").with("data.tokenizer=bpe");
+    let base = base.with("model.vocab_size=280").with(&format!("data.path={}", path.display()));
+    let data = Data::open(&base.resolve().unwrap()).unwrap();
+    let mut staging = Staging::default();
+    let batch = data.training.batch(0, &mut staging);
+    let targets: Vec<u32> = batch.targets[..64].iter().copied().take_while(|t| *t != 280).collect();
+    assert_eq!((targets.last(), batch.targets[targets.len()]), (Some(&0), 280));
+    let text = data.tokenizer.encode(b"count 0 -> 0").unwrap();
+    assert_eq!(batch.tokens[..text.len()], text);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     let refuse = |corpus: &str, path: &PathBuf| open("hlx-full", corpus, path.to_str().unwrap()).unwrap_err();
     let empty = file("empty", b"");
@@ -77,7 +121,6 @@ fn what_cannot_be_used_is_named() {
     assert!(refuse("text", &high).ends_with("it has token 200, and model.vocab_size is 128"));
     let list = file("list", b"[1, 2]\n");
     assert!(refuse("jsonl", &list).contains("line 1: "));
-    assert!(refuse("jsonl", &std::env::temp_dir()).ends_with("it is not a file"));
     assert!(refuse("jsonl", &PathBuf::from("/no/such/file")).starts_with("/no/such/file: "));
     assert!(refuse("jsonl", &PathBuf::new()).contains("data.path names no file"));
     for path in [empty, high, list] {

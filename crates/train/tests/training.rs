@@ -277,6 +277,31 @@ fn an_evaluation_is_the_loss_that_the_step_has_of_the_same_rows() {
 }
 
 #[test]
+fn a_checkpoint_is_a_model_folder_and_the_run_keeps_its_tokenizer() {
+    let place = Place::new("bpe");
+    let path = place.run("a");
+    let config = text(&["data.tokenizer=bpe", "model.vocab_size=320", "checkpoint.every=6", "data.shuffle=true"]);
+    let (whole, losses) = train(&cpu(2), config.clone(), &path);
+    assert!(losses[0] > 5.0 && whole.validation_loss.unwrap() < losses[0], "{losses:?}");
+    let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&read("checkpoints/step-12/config.json")).unwrap();
+    assert_eq!((&json["vocab_size"], &json["tokenizer"]), (&320.into(), &"bpe".into()));
+    assert_eq!(read("checkpoints/step-12/tokenizer.json"), read("tokenizer.json"));
+
+    // The tokenizer is the run's, not trained again; a damaged one is found by the checkpoint's hashes.
+    fs::write(path.join("checkpoints/step-12/tokenizer.json"), "{}").unwrap();
+    let mut witness = Witness::default();
+    let mut run = Run::resume(&cpu(1), &path, &[], &mut witness).unwrap();
+    assert!(witness.warnings[0].contains("step-12/tokenizer.json"), "{:?}", witness.warnings);
+    assert_eq!(run.step(), 6);
+    assert_eq!(hashes(&finish(&mut run, &mut ()).0), hashes(&whole));
+    drop(run);
+    fs::write(path.join("tokenizer.json"), "{").unwrap();
+    let error = Run::resume(&cpu(1), &path, &[], &mut ()).err().unwrap().to_string();
+    assert!(error.contains("tokenizer.json: "), "{error}");
+}
+
+#[test]
 fn a_run_folder_is_held_by_one_process_and_holds_one_run() {
     let place = Place::new("folder");
     let path = place.run("a");

@@ -171,9 +171,10 @@ fn describe(run: &Run) {
     let corpus = format!("{:?}", config.data.corpus).to_lowercase();
     let apart = run.validation().map(|v| format!(" · {} rows kept apart for validation", v.rows())).unwrap_or_default();
     say(format_args!(
-        "data    {corpus}, {source}: {} rows of {} tokens, {} steps an epoch{apart}",
+        "data    {corpus}, {source}: {} rows of {} tokens ({}), {} steps an epoch{apart}",
         batches.rows(),
         model.max_context,
+        run.tokenizer().name(),
         batches.steps_per_epoch()
     ));
     say(format_args!(

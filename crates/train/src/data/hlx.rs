@@ -1,7 +1,8 @@
-//! The HLX corpus: JSONL lines `{"input": X, "output": Y}` read as the text `X -> Y`, a token a character.
+//! The HLX corpus: JSONL lines `{"input": X, "output": Y}` read as the text `X -> Y`, a row each.
 #![forbid(unsafe_code)]
 
 use super::Rows;
+use super::tokenizer::END;
 use crate::Error;
 use std::path::Path;
 
@@ -24,11 +25,6 @@ const LINES: [&str; 16] = [
     "Recurrent network",
     "Language model",
 ];
-
-/// The token of every character above 127.
-const OTHER: u32 = 127;
-/// The token that fills up rows; as a target it counts for nothing.
-pub const PAD: u32 = 0;
 
 #[derive(serde::Deserialize)]
 struct Line {
@@ -58,31 +54,30 @@ pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<String>, Error> {
 
 const FORM: &str = r#"{"input": "...", "output": "..."}"#;
 
-/// Each text cut to `context` characters and filled up with 0; the target of each token is the next one.
-pub fn rows(texts: &[String], context: usize) -> Rows {
-    let mut rows = Rows { tokens: Vec::new(), targets: Vec::new(), ignore: PAD };
+/// Each text's tokens cut to `context` and filled up with the end token; the target of each token is the next one, and
+/// `ignore` where there is none.
+pub fn rows(texts: &[Vec<u32>], context: usize, ignore: u32) -> Rows {
+    let mut rows = Rows { tokens: Vec::new(), targets: Vec::new(), ignore };
     for text in texts {
-        let mut line: Vec<u32> = text.chars().take(context).map(token).collect();
-        line.resize(context, PAD);
+        let mut line = text[..text.len().min(context)].to_vec();
+        let targets = line.iter().skip(1).copied().chain(std::iter::repeat(ignore)).take(context);
+        rows.targets.extend(targets);
+        line.resize(context, END);
         rows.tokens.extend(&line[..context - 1]);
-        rows.tokens.push(PAD);
-        rows.targets.extend(&line[1..]);
-        rows.targets.push(PAD);
+        rows.tokens.push(END);
     }
     rows
-}
-
-fn token(c: char) -> u32 {
-    if c.is_ascii() { c as u32 } else { OTHER }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::tokenizer::Tokenizer;
 
     #[test]
     fn a_row_is_sixteen_characters_shifted_by_one() {
-        let rows = rows(&["Hello world -> Hello world".into(), "hé".into()], 16);
+        let tokens = |s: &str| Tokenizer::Ascii.encode(s.as_bytes()).unwrap();
+        let rows = rows(&[tokens("Hello world -> Hello world"), tokens("hé")], 16, END);
         let bytes = |s: &str| s.bytes().map(u32::from).collect::<Vec<_>>();
         assert_eq!(rows.tokens[..16], [bytes("Hello world -> "), vec![0]].concat());
         assert_eq!(rows.targets[..16], [bytes("ello world -> H"), vec![0]].concat());

@@ -3,16 +3,17 @@
 
 mod hlx;
 mod order;
+mod source;
 mod split;
 mod text;
+pub mod tokenizer;
 
 use crate::Error;
-use crate::config::{Config, Corpus};
+use crate::config::{Config, Corpus, TokenizerKind};
 use order::Order;
-use std::path::Path;
-
-/// Files above this size are refused: all rows are held in memory.
-const LARGEST_FILE: u64 = 1 << 28;
+use source::Document;
+use std::path::{Path, PathBuf};
+use tokenizer::{END, Tokenizer};
 
 /// Rows of equal length: what a model reads and what it should say.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,54 +65,64 @@ pub struct Batches {
     sha256: String,
 }
 
-/// The target that counts for nothing.
+/// The target that counts for nothing: the end token in pairs of plain tokens, as HLX has it, else one that isn't in the
+/// vocabulary.
 pub fn ignore(config: &Config) -> usize {
-    match config.data.corpus {
-        Corpus::Hlx | Corpus::Jsonl => hlx::PAD as usize,
-        Corpus::Text => config.model.vocab_size,
+    match (config.data.corpus, kind(config)) {
+        (Corpus::Text, _) | (_, TokenizerKind::Bpe) => config.model.vocab_size,
+        _ => END as usize,
+    }
+}
+
+/// The tokenizer that a configuration means.
+fn kind(config: &Config) -> TokenizerKind {
+    match (config.data.tokenizer, config.data.corpus) {
+        (TokenizerKind::Auto, Corpus::Hlx | Corpus::Jsonl) => TokenizerKind::Ascii,
+        (TokenizerKind::Auto, Corpus::Text) => TokenizerKind::Byte,
+        (kind, _) => kind,
     }
 }
 
 /// What a configuration trains on, and what it keeps apart.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Data {
     /// What is trained on.
     pub training: Batches,
     /// What is kept apart for validation, in file order.
     pub validation: Option<Batches>,
+    /// What made tokens of the text.
+    pub tokenizer: Tokenizer,
 }
 
+/// Pieces of text, each from its file.
+type Texts = Vec<(PathBuf, Vec<u8>)>;
+
 impl Data {
-    /// Reads what a configuration trains on.
+    /// Reads what a configuration trains on. A tokenizer that is trained is trained on the training data alone.
     ///
     /// # Errors
     /// A file that can't be read or used, with the line; tokens that the vocabulary doesn't have.
     pub fn open(config: &Config) -> Result<Data, Error> {
-        let (path, context, fraction) = (Path::new(&config.data.path), config.model.max_context, config.eval.fraction);
-        let built_in = config.data.path.is_empty();
-        let (training, validation) = match config.data.corpus {
-            Corpus::Hlx | Corpus::Jsonl => {
-                let hlx = config.data.corpus == Corpus::Hlx;
-                let texts = if hlx { hlx::built_in() } else { hlx::parse(&read(path)?, path)? };
-                let (training, validation) = split::pairs(texts, fraction, config.seed);
-                (hlx::rows(&training, context), hlx::rows(&validation, context))
-            }
-            Corpus::Text => {
-                let bytes = if built_in { text::TALE.into() } else { read(path)? };
-                let (training, validation) = split::text(&bytes, fraction);
-                let rows = |part| text::rows(part, context, config.model.vocab_size);
-                (rows(training), rows(validation))
-            }
-        };
-        let name = if built_in { "the built-in data" } else { config.data.path.as_str() };
-        let batches = |rows: Rows, purpose: &str| {
-            let batches = Batches::checked(rows, config, purpose);
+        Self::open_with(config, None)
+    }
+
+    /// The same with the tokenizer.json of an earlier run, where there is one and it was trained.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn open_with(config: &Config, stored: Option<&Path>) -> Result<Data, Error> {
+        let (training, validation) = texts(config)?;
+        let tokenizer = tokenizer(config, &training, stored)?;
+        let name = if config.data.path.is_empty() { "the built-in data" } else { config.data.path.as_str() };
+        let batches = |texts: &Texts, purpose: &str| {
+            let batches = Batches::checked(rows(config, &tokenizer, texts)?, config, purpose);
             batches.map_err(|what| Error::Data { path: name.into(), line: None, what })
         };
-        let training = batches(training, "train on")?;
+        let apart = config.eval.fraction > 0.0;
+        let validation = if apart { Some(batches(&validation, "keep apart for validation")?) } else { None };
+        let training = batches(&training, "train on")?;
         let training = if config.data.shuffle { training.shuffled(config.seed) } else { training };
-        let validation = if fraction > 0.0 { Some(batches(validation, "keep apart for validation")?) } else { None };
-        Ok(Data { training, validation })
+        Ok(Data { training, validation, tokenizer })
     }
 
     /// SHA-256 of all tokens and targets.
@@ -121,6 +132,75 @@ impl Data {
             Some(v) => tensor::hash::sha256(format!("{}{}", self.training.sha256(), v.sha256()).as_bytes()),
         }
     }
+}
+
+/// Training and validation texts.
+fn texts(config: &Config) -> Result<(Texts, Texts), Error> {
+    let (path, fraction) = (Path::new(&config.data.path), config.eval.fraction);
+    let pairs = |texts: Vec<String>, path: &Path| -> Texts {
+        texts.into_iter().map(|text| (path.to_path_buf(), text.into_bytes())).collect()
+    };
+    match config.data.corpus {
+        Corpus::Hlx => Ok(split::pairs(pairs(hlx::built_in(), path), fraction, config.seed)),
+        Corpus::Jsonl => {
+            let mut all = Vec::new();
+            for document in source::read(path, Some("jsonl"))? {
+                all.extend(pairs(hlx::parse(&document.bytes, &document.path)?, &document.path));
+            }
+            Ok(split::pairs(all, fraction, config.seed))
+        }
+        Corpus::Text => {
+            let built_in = || vec![Document { path: "the built-in text".into(), bytes: text::TALE.into() }];
+            let documents = if config.data.path.is_empty() { built_in() } else { source::read(path, None)? };
+            let (mut training, mut validation) = (Texts::new(), Texts::new());
+            for document in documents {
+                let (begin, end) = split::text(&document.bytes, fraction);
+                let parts = [(&mut training, begin), (&mut validation, end)];
+                for (part, bytes) in parts.into_iter().filter(|(_, bytes)| !bytes.is_empty()) {
+                    part.push((document.path.clone(), bytes.to_vec()));
+                }
+            }
+            Ok((training, validation))
+        }
+    }
+}
+
+fn tokenizer(config: &Config, texts: &Texts, stored: Option<&Path>) -> Result<Tokenizer, Error> {
+    match kind(config) {
+        TokenizerKind::Ascii => return Ok(Tokenizer::Ascii),
+        TokenizerKind::Byte | TokenizerKind::Auto => return Ok(Tokenizer::Byte),
+        TokenizerKind::Bpe => {}
+    }
+    let wrong = |path: &Path, line, what| Error::Data { path: path.into(), line, what };
+    if let Some(path) = stored.filter(|p| p.exists()) {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        return Tokenizer::from_json(&text).map_err(|what| wrong(path, None, what));
+    }
+    let mut all = Vec::new();
+    for (path, bytes) in texts {
+        all.push(tokenizer::utf8(bytes).map_err(|(line, what)| wrong(path, line, what))?);
+    }
+    let trained = Tokenizer::train(all.into_iter(), config.model.vocab_size);
+    trained.map_err(|what| wrong(Path::new(&config.data.path), None, what))
+}
+
+/// The rows of texts: a row each for pairs, else one stream in which an end stands between documents.
+fn rows(config: &Config, tokenizer: &Tokenizer, texts: &Texts) -> Result<Rows, Error> {
+    let mut encoded = Vec::new();
+    for (path, bytes) in texts {
+        let tokens = tokenizer.encode(bytes);
+        encoded.push(tokens.map_err(|(line, what)| Error::Data { path: path.clone(), line, what })?);
+    }
+    let ignore = u32::try_from(ignore(config)).unwrap_or(u32::MAX);
+    let context = config.model.max_context;
+    if config.data.corpus == Corpus::Text {
+        return Ok(text::rows(&encoded.join(&END), context, ignore));
+    }
+    if ignore != END {
+        // Only where the end isn't what counts for nothing can it be learned.
+        encoded.iter_mut().for_each(|line| line.push(END));
+    }
+    Ok(hlx::rows(&encoded, context, ignore))
 }
 
 impl Batches {
@@ -235,20 +315,6 @@ impl Batches {
         }
         Batch { tokens: &staging.tokens, targets: &staging.targets, valid }
     }
-}
-
-/// A file's bytes, without a byte-order mark.
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let refuse = |what: String| Error::Data { path: path.into(), line: None, what };
-    let data = std::fs::metadata(path).map_err(|e| refuse(e.to_string()))?;
-    if !data.is_file() {
-        return Err(refuse("it is not a file".into()));
-    }
-    if data.len() > LARGEST_FILE {
-        return Err(refuse(format!("it has {} bytes; at most {LARGEST_FILE} are read", data.len())));
-    }
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    Ok(bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes))
 }
 
 #[cfg(test)]
