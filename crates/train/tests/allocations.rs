@@ -11,7 +11,7 @@ static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllo
 
 #[test]
 fn a_step_allocates_nothing_and_is_one_submission() {
-    let device = Device::open(Choice::Cpu, &Options { threads: Some(2), ..Options::default() }).unwrap();
+    let device = Device::open(Choice::Cpu, &Options::default()).unwrap();
     let path = std::env::temp_dir().join(format!("rondo-allocations-{}", std::process::id()));
     for (preset, shuffle) in [("hlx-full", "false"), ("hlx-simple", "false"), ("hlx-simple", "true")] {
         let overrides = Overrides::preset(preset).with("steps=20").with(&format!("data.shuffle={shuffle}"));

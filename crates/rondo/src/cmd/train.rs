@@ -88,10 +88,20 @@ impl Args {
 pub fn run(args: Args, dial: Dial) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let mut screen = Screen::new(&args, Arc::clone(&stop));
+    if args.steps == Some(0) || args.epochs == Some(0) {
+        return Err(Failure::usage(
+            "a run has at least one step\n  help: --init-only writes the initial weights alone",
+        ));
+    }
     let mut run = open(&args, &mut screen)?;
     dial.begun(&run)?;
     if args.init_only {
         return init_only(&mut run, &mut screen);
+    }
+    if run.step() >= run.total_steps() {
+        let (path, total) = (run.path().display(), run.total_steps());
+        say(format_args!("{path} has done all its {total} steps; train it on with --resume {path} --epochs N"));
+        return Ok(());
     }
     // The first run on a machine measures it, which takes about a second; later ones read what was measured.
     let limits = device::limits::kept(run.device(), device::limits::default_file().as_deref())?;
