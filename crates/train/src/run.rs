@@ -28,7 +28,7 @@ const WARM_UP: usize = 8;
 /// Most steps in flight before the host takes their results in; it then takes half of them.
 const IN_FLIGHT: usize = SLOTS - 2;
 /// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
-const IN_FLIGHT_MS: f64 = 250.0;
+const IN_FLIGHT_MS: f64 = 400.0;
 
 /// A run that can be trained on.
 pub struct Run {
