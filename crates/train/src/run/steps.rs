@@ -1,0 +1,210 @@
+//! The loop that keeps the device busy, and takes results in while later steps run.
+
+use super::Run;
+use super::books::{Books, Moment, WARM_UP, row_steps};
+use crate::Error;
+use crate::metrics::Line;
+use crate::observe::{Ending, Observer};
+use crate::trainer::{self, Measured};
+use device::SLOTS;
+use graph::DeviceKind;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Gradients in a row that may be not finite before the run stops.
+const MOST_SKIPPED: usize = 3;
+/// Most steps in flight before the host takes their results in; it then takes half of them.
+const IN_FLIGHT: usize = SLOTS - 2;
+/// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
+const IN_FLIGHT_MS: f64 = 400.0;
+
+impl Run {
+    /// Trains until the last step, or until `stop` is set; saves at the end in either case.
+    ///
+    /// # Errors
+    /// When the device or the disk fails, or too many gradients in a row are not finite.
+    pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ending, Error> {
+        let total = self.total_steps();
+        let first = self.step();
+        self.begin(total);
+        let every = self.config.checkpoint.every;
+        let mut submitted = first;
+        while submitted < total && !stop.load(Ordering::Relaxed) {
+            let most = self.most_in_flight();
+            self.submit(submitted, most == 1)?;
+            submitted += 1;
+            let due = every > 0 && submitted.is_multiple_of(every);
+            let evaluate = self.evaluates_after(submitted, due || submitted == total);
+            if due || evaluate || submitted == total {
+                self.drain(0, total, observer)?;
+            } else if submitted - self.step() >= most {
+                // While warming up all are waited for, so that the first steps' own costs don't count as later ones'.
+                let keep = if self.step() < WARM_UP { 0 } else { most / 2 };
+                self.drain(keep, total, observer)?;
+            }
+            if evaluate {
+                self.evaluate(observer)?;
+            }
+            if due {
+                self.save(observer)?;
+            }
+            if due || evaluate {
+                self.books.mark = Some(Instant::now());
+            }
+        }
+        self.drain(0, total, observer)?;
+        self.save(observer)?;
+        let finished = self.step() >= total;
+        let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
+        let file = self.folder.summary_file();
+        if self.step() > first || !file.exists() {
+            let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
+            tensor::file::atomic::write(&file, text.as_bytes()).map_err(Error::io(&file))?;
+        }
+        let ending = if finished { Ending::Finished } else { Ending::Interrupted };
+        Ok(ending(Box::new(summary)))
+    }
+
+    /// Whether the step after which `step` steps are done is followed by an evaluation; before a checkpoint it is.
+    fn evaluates_after(&self, step: usize, saves: bool) -> bool {
+        let every = self.config.eval.every;
+        self.evaluator.is_some() && (saves || every > 0 && step.is_multiple_of(every))
+    }
+
+    /// The loss on the validation data after the steps done so far, into metrics and history.
+    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        let (step, elapsed) = (self.step(), self.elapsed_sec());
+        let Some(evaluator) = &mut self.evaluator else { return Ok(()) };
+        let evaluation = evaluator.evaluate(step)?;
+        self.evaluations.push(evaluation);
+        self.metrics.write_evaluation(&evaluation, elapsed)?;
+        observer.evaluation(&evaluation);
+        Ok(())
+    }
+
+    /// How far the host may run ahead; a processor has done a step when it is submitted.
+    fn most_in_flight(&self) -> usize {
+        if self.device.spec().kind == DeviceKind::Cpu {
+            return 1;
+        }
+        if self.step() < WARM_UP {
+            return WARM_UP / 2;
+        }
+        let steps = self.history.step_ms.last().map_or(4.0, |ms| IN_FLIGHT_MS / ms);
+        (steps as usize).clamp(2, IN_FLIGHT)
+    }
+
+    fn begin(&mut self, total: usize) {
+        let steps = total.saturating_sub(self.step());
+        self.history.reserve(steps.min(1 << 24));
+        self.books = Books {
+            flight: VecDeque::with_capacity(SLOTS),
+            measured: Vec::with_capacity(SLOTS),
+            mark: Some(Instant::now()),
+            start: Some(Instant::now()),
+            ..Books::default()
+        };
+    }
+
+    /// Submits the step after `done` steps. Where the device runs it at once, its time begins here.
+    fn submit(&mut self, done: usize, at_once: bool) -> Result<(), Error> {
+        let lr = self.rate(done) as f32;
+        if at_once {
+            self.books.mark = Some(Instant::now());
+        }
+        let before = self.moment();
+        let batch = self.batches.batch(done, &mut self.staging);
+        let ticket = self.trainer.submit(&batch, lr)?;
+        self.books.flight.push_back(ticket);
+        self.count(before, 1);
+        Ok(())
+    }
+
+    /// Takes in the results of steps in flight until `keep` are left, and enters them in the books.
+    fn drain(&mut self, keep: usize, total: usize, observer: &mut dyn Observer) -> Result<(), Error> {
+        let count = self.books.flight.len().saturating_sub(keep);
+        if count == 0 {
+            return Ok(());
+        }
+        let before = self.moment();
+        // One wait for the last of them; the others are then there.
+        self.trainer.wait(self.books.flight[count - 1])?;
+        self.books.measured.clear();
+        for _ in 0..count {
+            if let Some(ticket) = self.books.flight.pop_front() {
+                let measured = self.trainer.read(ticket)?;
+                self.books.measured.push(measured);
+            }
+        }
+        // Waiting for all is no wait between steps: it ends the warm-up, a stretch before a checkpoint, or the run.
+        let before = if keep == 0 { Moment(self.device.counters(), before.1) } else { before };
+        self.count(before, 0);
+        let now = Instant::now();
+        let took = self.books.mark.map_or(0.0, |mark| now.duration_since(mark).as_secs_f64());
+        self.books.mark = Some(now);
+        for i in 0..count {
+            self.enter(self.books.measured[i], 1e3 * took / count as f64, total, observer)?;
+        }
+        Ok(())
+    }
+
+    /// One step's results into history, metrics and the table.
+    fn enter(&mut self, measured: Measured, ms: f64, total: usize, observer: &mut dyn Observer) -> Result<(), Error> {
+        self.history.valid.push(self.batches.counts(self.history.losses.len()).valid as u32);
+        self.history.losses.push(measured.loss);
+        self.history.step_ms.push(ms);
+        let step = self.step();
+        self.skipped += usize::from(!measured.finite);
+        self.in_a_row = if measured.finite { 0 } else { self.in_a_row + 1 };
+        let line = Line {
+            step,
+            measured,
+            elapsed_sec: self.elapsed_sec(),
+            lr: self.rate(step - 1),
+            applied: step - self.skipped,
+            skipped: self.skipped,
+        };
+        self.metrics.write(&line)?;
+        observer.step(step, total, &measured);
+        if !measured.finite {
+            self.not_finite(step, observer)?;
+        }
+        let unit = row_steps(total, self.batches.steps_per_epoch());
+        if step.is_multiple_of(unit) || step == total {
+            observer.row(&self.row(step, unit, total));
+        }
+        Ok(())
+    }
+
+    fn not_finite(&mut self, step: usize, observer: &mut dyn Observer) -> Result<(), Error> {
+        let in_a_row = self.in_a_row;
+        // Only when nothing else has run since are the gradients still this step's.
+        let place = if self.books.flight.is_empty() { self.place_of_fault()? } else { None };
+        let place = place.map(|name| format!(" ({name})")).unwrap_or_default();
+        observer.warning(&format!(
+            "step {step}: the gradient is not finite{place}; the update was skipped ({in_a_row} of {MOST_SKIPPED} in a row)"
+        ));
+        if in_a_row < MOST_SKIPPED {
+            return Ok(());
+        }
+        self.metrics.flush()?;
+        let good = match &self.last_checkpoint {
+            Some((step, path)) => format!(
+                "the last checkpoint is {} (step {step})\n  help: continue from it with other settings in a new run",
+                path.display()
+            ),
+            None => "there is no checkpoint yet\n  help: try a smaller optimizer.lr, or set optimizer.max_norm".into(),
+        };
+        Err(Error::NotFinite { step, in_a_row, good })
+    }
+
+    /// The first parameter whose gradient isn't finite.
+    fn place_of_fault(&self) -> Result<Option<String>, Error> {
+        let gradients = self.trainer.gradients()?;
+        let is_bad =
+            |bytes: &[u8]| bytes.chunks_exact(4).any(|b| !f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite());
+        let mut entries = self.trainer.entries().iter();
+        Ok(entries.find(|e| is_bad(trainer::entry_bytes(e, &gradients))).map(|e| e.name.clone()))
+    }
+}
