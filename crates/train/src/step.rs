@@ -22,7 +22,8 @@ pub const COUNTERS: &str = "counters";
 /// The step's graph, unfused.
 ///
 /// Inputs: `tokens`, `targets`, `positions` u32 [batch * context], `cu_seqlens` u32 [batch + 1], `lr` f32 [1].
-/// Outputs: `loss`, `grad_norm` f32 [1], `finite` u32 [1]: 1 where the gradient was finite and the step was applied.
+/// Outputs: `loss`, `grad_norm` f32 [1]; `finite` u32 [1], 1 where the gradient was finite and the step was applied; and
+/// `fault` u32 [1], the last number of the gradients' region that isn't finite, `u32::MAX` where all are.
 ///
 /// # Errors
 /// A mistake in the model's shapes, with the line that made it.
@@ -30,10 +31,11 @@ pub fn trace(config: &Config) -> Result<Graph, TraceError> {
     Graph::trace(|g| {
         let loss = forward(g, config);
         let lr = g.input("lr", F32, [1]);
-        let (norm, finite) = update(g, config, &loss, &lr);
+        let (norm, finite, fault) = update(g, config, &loss, &lr);
         g.output("loss", &loss);
         g.output("grad_norm", &norm);
         g.output("finite", &finite);
+        g.output("fault", &fault);
     })
 }
 
@@ -55,8 +57,8 @@ fn forward(g: &Tracer, config: &Config) -> Tensor {
     cross_entropy(&logits, &targets, data::ignore(config))
 }
 
-/// Gradients, packed like the parameters, and the optimizer over the whole regions: (norm, finite).
-fn update(g: &Tracer, config: &Config, loss: &Tensor, lr: &Tensor) -> (Tensor, Tensor) {
+/// Gradients, packed like the parameters, and the optimizer over the whole regions: (norm, finite, fault).
+fn update(g: &Tracer, config: &Config, loss: &Tensor, lr: &Tensor) -> (Tensor, Tensor, Tensor) {
     let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
     let gradients = graph::grad::gradients(loss, &weights, &ops::GRAD);
     let parameters = g.flat(PARAMETERS);
@@ -67,7 +69,7 @@ fn update(g: &Tracer, config: &Config, loss: &Tensor, lr: &Tensor) -> (Tensor, T
     let second = g.state(SECOND_MOMENT, SECOND_MOMENT, F32, [size]);
     let count = g.state(COUNTERS, "applied", U32, [1]);
 
-    let (norm, finite) = grad_norm(&gradients);
+    let (norm, finite, fault) = grad_norm(&gradients);
     let applied = advance(&count, &finite);
     let (new_parameters, new_first, new_second) =
         adam(&parameters, &gradients, &first, &second, lr, &applied, &norm, &finite, optimizer(config));
@@ -75,7 +77,7 @@ fn update(g: &Tracer, config: &Config, loss: &Tensor, lr: &Tensor) -> (Tensor, T
     g.assign(&first, &new_first);
     g.assign(&second, &new_second);
     g.assign(&count, &applied);
-    (norm, finite)
+    (norm, finite, fault)
 }
 
 fn optimizer(config: &Config) -> Adam {

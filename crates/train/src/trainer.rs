@@ -18,6 +18,8 @@ pub struct Measured {
     pub grad_norm: f32,
     /// Whether the gradient was finite; otherwise nothing was changed.
     pub finite: bool,
+    /// Where it wasn't: the last number of the gradients' region that isn't finite, `u32::MAX` where all are.
+    pub fault: u32,
 }
 
 /// What training must not lose: bytes of the regions.
@@ -52,6 +54,7 @@ struct Outputs {
     loss: usize,
     grad_norm: usize,
     finite: usize,
+    fault: usize,
 }
 
 impl Trainer {
@@ -74,7 +77,8 @@ impl Trainer {
         let input = |name: &str| recording.input(name).unwrap_or_else(|| panic!("the step reads `{name}`"));
         let output = |name: &str| recording.output(name).unwrap_or_else(|| panic!("the step gives `{name}`"));
         let inputs = Inputs { tokens: input("tokens"), targets: input("targets"), lr: input("lr") };
-        let outputs = Outputs { loss: output("loss"), grad_norm: output("grad_norm"), finite: output("finite") };
+        let [loss, grad_norm, finite, fault] = ["loss", "grad_norm", "finite", "fault"].map(output);
+        let outputs = Outputs { loss, grad_norm, finite, fault };
         let mut trainer = Trainer { recording, buffers, entries, inputs, outputs };
         write_layout(&mut trainer.recording, config)?;
         trainer.initialize(config.seed)?;
@@ -105,13 +109,15 @@ impl Trainer {
 
     /// What a step has measured; waits for it if need be.
     pub fn read(&mut self, ticket: Ticket) -> Result<Measured, Error> {
-        let mut words = [0u32; 3];
-        let outputs = [self.outputs.loss, self.outputs.grad_norm, self.outputs.finite];
+        let mut words = [0u32; 4];
+        let Outputs { loss, grad_norm, finite, fault } = self.outputs;
+        let outputs = [loss, grad_norm, finite, fault];
         for (word, output) in words.iter_mut().zip(outputs) {
             self.recording.read(output, ticket, bytemuck::bytes_of_mut(word))?;
         }
-        let [loss, grad_norm, finite] = words;
-        Ok(Measured { loss: f32::from_bits(loss), grad_norm: f32::from_bits(grad_norm), finite: finite != 0 })
+        let [loss, grad_norm, finite, fault] = words;
+        let finite = finite != 0;
+        Ok(Measured { loss: f32::from_bits(loss), grad_norm: f32::from_bits(grad_norm), finite, fault })
     }
 
     /// Runs the last submitted step `replays` times with each launch timed apart: seconds a launch of each of them.
@@ -143,6 +149,12 @@ impl Trainer {
     /// The parameters, with their offsets in every region that lies like theirs.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// The parameter at number `index` of its region, of f32 numbers.
+    pub fn entry_at(&self, index: u32) -> Option<&Entry> {
+        let byte = 4 * u64::from(index);
+        self.entries.iter().find(|e| (e.offset..e.offset + e.ty.bytes()).contains(&byte))
     }
 
     /// Numbers in all parameters.

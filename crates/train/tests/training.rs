@@ -341,7 +341,7 @@ fn three_gradients_that_are_not_finite_stop_the_run_and_change_nothing() {
     let error = run.train(&AtomicBool::new(false), &mut witness).unwrap_err();
     assert!(matches!(error, Error::NotFinite { step: 3, in_a_row: 3, .. }), "{error}");
     assert_eq!(witness.warnings.len(), 3);
-    assert!(witness.warnings[0].starts_with("step 1: the gradient is not finite ("), "{:?}", witness.warnings);
+    assert!(witness.warnings[0].starts_with("step 1: loss and gradient are not finite ("), "{:?}", witness.warnings);
     let after = run.trainer().state().unwrap();
     assert_eq!(after, state);
     assert!(witness.saved.is_empty(), "a state that isn't finite is never saved");

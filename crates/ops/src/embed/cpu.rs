@@ -24,7 +24,7 @@ fn body(args: &CpuArgs, part: usize) {
         let y = output::<f32>(args, 2, token * n..(token + 1) * n);
         match ids[token] {
             id if id < vocab => y.copy_from_slice(&table[id as usize * n..(id as usize + 1) * n]),
-            _ => y.fill(0.0),
+            _ => y.fill(f32::NAN),
         }
     }
 }

@@ -1,6 +1,6 @@
 // Rows of a table by id, and the gradient of the table.
 
-// One token a group; zeros where the id isn't in the table.
+// One token a group; NaNs where the id isn't in the table.
 __device__ __forceinline__ void embed_body(const unsigned* ids, const float* table, float* y, unsigned tokens,
                                            unsigned n, unsigned vocab) {
   for (unsigned token = blockIdx.x; token < tokens; token += gridDim.x) {
@@ -8,7 +8,7 @@ __device__ __forceinline__ void embed_body(const unsigned* ids, const float* tab
     float* to = y + (size_t)token * n;
     const float* from = table + (size_t)id * n;
 #pragma unroll 4
-    for (unsigned j = threadIdx.x; j < n; j += blockDim.x) to[j] = id < vocab ? from[j] : 0.0f;
+    for (unsigned j = threadIdx.x; j < n; j += blockDim.x) to[j] = id < vocab ? from[j] : __int_as_float(0x7fc00000);
   }
 }
 

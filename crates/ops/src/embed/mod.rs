@@ -1,7 +1,7 @@
 //! `embed`: y[t] = table[ids[t]]; its gradient adds, for each row of the table, the rows of dy with that id, in order.
 //!
-//! An id that isn't in the table makes a row of zeros and has no gradient: no memory is touched out of bounds. Who
-//! gives the ids checks them.
+//! An id that isn't in the table makes a row of NaNs and has no gradient: no memory is touched out of bounds, and the
+//! loss isn't finite, so that the step is skipped. Who gives the ids checks them.
 
 mod cpu;
 
@@ -87,7 +87,7 @@ fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
     let (vocab, n) = (call.inputs[1].shape[0], call.inputs[1].shape[1]);
     let row = |&id: &f64| {
         let id = id as usize;
-        if id < vocab { inputs[1][id * n..(id + 1) * n].to_vec() } else { vec![0.0; n] }
+        if id < vocab { inputs[1][id * n..(id + 1) * n].to_vec() } else { vec![f64::NAN; n] }
     };
     vec![inputs[0].iter().flat_map(row).collect()]
 }

@@ -12,6 +12,8 @@ crate::by_architecture!(
 
 /// Sums that are kept side by side.
 const LANES: usize = 64;
+/// Bits of infinity. Without their signs, bits order like the numbers, and what isn't finite is the greatest.
+const INFINITE: u32 = 0x7f80_0000;
 
 #[inline(always)]
 fn chunks(args: &CpuArgs, part: usize) {
@@ -36,13 +38,18 @@ fn chunks(args: &CpuArgs, part: usize) {
         half /= 2;
     }
     output::<f32>(args, 1, part..part + 1)[0] = sums[0];
-    output::<u32>(args, 2, part..part + 1)[0] = greatest.into_iter().fold(0, u32::max);
+    output::<u32>(args, 2, part..part + 1)[0] = match greatest.into_iter().fold(0, u32::max) < INFINITE {
+        true => 0,
+        false => (part * CPU_CHUNK + g.iter().rposition(|x| !x.is_finite()).map_or(0, |i| i + 1)) as u32,
+    };
 }
 
-/// The norm and the flag from the chunks' sums, in order, in f64: there is one sum for thousands of elements.
+/// The norm, the flag and the last place from the chunks, in order; the sum in f64: there is one for thousands of
+/// elements.
 pub fn total(args: &CpuArgs, _: usize) {
     let sum: f64 = input::<f32>(args, 0).iter().map(|&s| f64::from(s)).sum();
-    let greatest = input::<u32>(args, 1).iter().copied().fold(0, u32::max);
+    let end = input::<u32>(args, 1).iter().copied().fold(0, u32::max);
     output::<f32>(args, 2, 0..1)[0] = sum.sqrt() as f32;
-    output::<u32>(args, 3, 0..1)[0] = u32::from(greatest < 0x7f80_0000);
+    output::<u32>(args, 3, 0..1)[0] = u32::from(end == 0);
+    output::<u32>(args, 4, 0..1)[0] = end.wrapping_sub(1);
 }

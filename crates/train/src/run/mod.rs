@@ -2,6 +2,7 @@
 
 mod begin;
 mod books;
+mod faults;
 mod save;
 mod steps;
 
@@ -36,6 +37,7 @@ pub struct Run {
     history: History,
     skipped: usize,
     in_a_row: usize,
+    quiet_until: usize,
     before_sec: f64,
     last_checkpoint: Option<(usize, PathBuf)>,
     books: Books,

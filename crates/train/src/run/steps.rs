@@ -5,15 +5,13 @@ use super::books::{Books, Moment, WARM_UP, row_steps};
 use crate::Error;
 use crate::metrics::Line;
 use crate::observe::{Ending, Observer};
-use crate::trainer::{self, Measured};
+use crate::trainer::Measured;
 use device::SLOTS;
 use graph::DeviceKind;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Gradients in a row that may be not finite before the run stops.
-const MOST_SKIPPED: usize = 3;
 /// Most steps in flight before the host takes their results in; it then takes half of them.
 const IN_FLIGHT: usize = SLOTS - 2;
 /// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
@@ -167,44 +165,14 @@ impl Run {
         };
         self.metrics.write(&line)?;
         observer.step(step, total, &measured);
-        if !measured.finite {
-            self.not_finite(step, observer)?;
+        match measured.finite {
+            true => self.warn_of_spike(step, measured.loss, observer),
+            false => self.not_finite(step, &measured, observer)?,
         }
         let unit = row_steps(total, self.batches.steps_per_epoch());
         if step.is_multiple_of(unit) || step == total {
             observer.row(&self.row(step, unit, total));
         }
         Ok(())
-    }
-
-    fn not_finite(&mut self, step: usize, observer: &mut dyn Observer) -> Result<(), Error> {
-        let in_a_row = self.in_a_row;
-        // Only when nothing else has run since are the gradients still this step's.
-        let place = if self.books.flight.is_empty() { self.place_of_fault()? } else { None };
-        let place = place.map(|name| format!(" ({name})")).unwrap_or_default();
-        observer.warning(&format!(
-            "step {step}: the gradient is not finite{place}; the update was skipped ({in_a_row} of {MOST_SKIPPED} in a row)"
-        ));
-        if in_a_row < MOST_SKIPPED {
-            return Ok(());
-        }
-        self.metrics.flush()?;
-        let good = match &self.last_checkpoint {
-            Some((step, path)) => format!(
-                "the last checkpoint is {} (step {step})\n  help: continue from it with other settings in a new run",
-                path.display()
-            ),
-            None => "there is no checkpoint yet\n  help: try a smaller optimizer.lr, or set optimizer.max_norm".into(),
-        };
-        Err(Error::NotFinite { step, in_a_row, good })
-    }
-
-    /// The first parameter whose gradient isn't finite.
-    fn place_of_fault(&self) -> Result<Option<String>, Error> {
-        let gradients = self.trainer.gradients()?;
-        let is_bad =
-            |bytes: &[u8]| bytes.chunks_exact(4).any(|b| !f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite());
-        let mut entries = self.trainer.entries().iter();
-        Ok(entries.find(|e| is_bad(trainer::entry_bytes(e, &gradients))).map(|e| e.name.clone()))
     }
 }
