@@ -356,7 +356,7 @@ impl Builder<'_> {
         let (op, params) = (node.op.name.to_string(), node.params.to_string());
         self.nodes.push(PlannedNode { op, params, inputs, outputs, variant, cost, location });
         for launch in &lowering.launches {
-            let mut places = Vec::new();
+            let (mut places, mut touched) = (Vec::new(), Vec::new());
             for operand in launch.operands() {
                 let (place, item) = match operand {
                     Operand::Input(i) => self.place(node.inputs[i]),
@@ -368,8 +368,13 @@ impl Builder<'_> {
                 };
                 let access = if matches!(operand, Operand::Input(_)) { Access::Read } else { Access::Write };
                 places.push((place, access));
-                self.touched.extend(item.map(|item| (self.launches.len(), item)));
+                touched.extend(item.map(|item| (self.launches.len(), item)));
             }
+            // What a card copies from an input into an output that lies in its memory is there already.
+            if matches!(launch, Launch::Copy { .. }) && places[0].0 == places[1].0 {
+                continue;
+            }
+            self.touched.append(&mut touched);
             self.push(launch.clone(), places);
         }
     }

@@ -6,12 +6,14 @@ pub mod adam;
 pub mod argmax;
 pub mod attention;
 pub mod bias_gelu;
+pub mod cached_attention;
 pub mod common;
 pub mod cross_entropy;
 pub mod elementwise;
 pub mod embed;
 pub mod fill;
 pub mod grad_norm;
+pub mod kv_append;
 pub mod layer_norm;
 pub mod matmul;
 pub mod philox;
@@ -20,6 +22,7 @@ pub mod residual_layer_norm;
 pub mod residual_rms_norm;
 pub mod rms_norm;
 pub mod rope;
+pub mod sample;
 pub mod swiglu;
 
 use graph::OpDef;
@@ -31,6 +34,7 @@ pub static OPS: &[&OpDef] = &[
     &argmax::ARGMAX,
     &attention::ATTENTION,
     &attention::ATTENTION_BACKWARD,
+    &cached_attention::CACHED_ATTENTION,
     &cross_entropy::CROSS_ENTROPY,
     &cross_entropy::CROSS_ENTROPY_BACKWARD,
     &elementwise::ADD,
@@ -49,6 +53,7 @@ pub static OPS: &[&OpDef] = &[
     &matmul::MATMUL_ADD,
     // After `matmul_add`, which takes a product's bias at no cost.
     &bias_gelu::BIAS_GELU,
+    &kv_append::KV_APPEND,
     &layer_norm::LAYER_NORM,
     &layer_norm::LAYER_NORM_BACKWARD,
     &philox::UNIFORM,
@@ -63,6 +68,7 @@ pub static OPS: &[&OpDef] = &[
     &rms_norm::RMS_NORM,
     &rms_norm::RMS_NORM_BACKWARD,
     &rope::ROPE,
+    &sample::SAMPLE,
     &swiglu::SWIGLU,
     &swiglu::SWIGLU_BACKWARD,
 ];

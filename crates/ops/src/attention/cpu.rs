@@ -1,7 +1,7 @@
 //! Attention on the CPU: a part computes one tile of rows of one head by small products in registers.
 #![expect(unsafe_code, reason = "tiles of matrices are reached by address and stride")]
 
-mod tile;
+pub(crate) mod tile;
 
 use super::CPU_ROWS;
 use crate::common::cpu::{input, pointer};

@@ -4,7 +4,7 @@
 //! 2205.14135, 2307.08691). The gradients of q and of k and v are made by separate passes, so that each is written once.
 //! Several heads of q may share a head of k and v (Ainslie et al., arXiv 2305.13245); its gradient adds theirs in order.
 
-mod cpu;
+pub(crate) mod cpu;
 
 use crate::common;
 use graph::op::expect;

@@ -142,7 +142,7 @@ pub unsafe fn transpose(rows: usize, columns: usize, from: Rows, to: Rows) {
 /// By hand: left alone, the compiler scatters.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn transpose_4x4(from: Rows, to: Rows) {
+pub unsafe fn transpose_4x4(from: Rows, to: Rows) {
     use std::arch::x86_64::{
         _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps,
     };
@@ -160,7 +160,7 @@ unsafe fn transpose_4x4(from: Rows, to: Rows) {
 
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
-unsafe fn transpose_4x4(from: Rows, to: Rows) {
+pub unsafe fn transpose_4x4(from: Rows, to: Rows) {
     for (r, c) in (0..4).flat_map(|r| (0..4).map(move |c| (r, c))) {
         // SAFETY: 4 x 4 elements of both are in bounds.
         unsafe { *to.skip(c, r).at = *from.skip(r, c).at };
