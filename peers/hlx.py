@@ -224,6 +224,8 @@ def main():
     config = tomllib.loads(args.config.read_text())
     if config["data"]["corpus"] != "hlx" or config["data"].get("path"):
         sys.exit(f"{args.config}: only the built-in hlx corpus is known here")
+    if config.get("grad_accumulation", 1) != 1:
+        sys.exit(f"{args.config}: grad_accumulation is {config['grad_accumulation']}; only 1 is known here")
     if args.mode in ("graph", "reduce-overhead") and not args.device.startswith("cuda"):
         sys.exit(f"--mode {args.mode} needs --device cuda")
     if args.threads:

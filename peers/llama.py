@@ -22,14 +22,13 @@ TALE = Path(__file__).resolve().parent.parent / "presets" / "tale.txt"
 
 
 def batches(config):
-    """Tokens and targets, [batches, batch_size, context] each; a target of vocab_size doesn't count."""
+    """Tokens and targets, [steps, micro-batches, batch_size, context] each; a target of vocab_size doesn't count."""
     context, ignored = config["model"]["max_context"], config["model"]["vocab_size"]
     path = config["data"].get("path")
     text = list((Path(path) if path else TALE).read_bytes().removeprefix(b"\xef\xbb\xbf"))
     tokens, targets = text[:-1], text[1:]
-    positions = config["batch_size"] * context
-    missing = -len(tokens) % positions
-    shape = (-1, config["batch_size"], context)
+    shape = (-1, config.get("grad_accumulation", 1), config["batch_size"], context)
+    missing = -len(tokens) % (shape[1] * shape[2] * context)
     return torch.tensor(tokens + [0] * missing).reshape(shape), torch.tensor(targets + [ignored] * missing).reshape(shape)
 
 
@@ -71,8 +70,8 @@ class Llama(hlx.Transformer):
         gate, up = self.linear(x, f"{layer}.mlp.gate_up_proj").chunk(2, -1)
         return self.linear(F.silu(gate) * up, f"{layer}.mlp.down_proj")
 
-    def forward(self, tokens, targets):
-        """The mean loss over the targets that count."""
+    def forward(self, tokens, targets, reduction="mean"):
+        """The mean loss over the targets that count, or their sum."""
         table = self.weight("embed_tokens.weight")
         x = F.embedding(tokens, table)
         for i in range(self.model["num_layers"]):
@@ -80,7 +79,23 @@ class Llama(hlx.Transformer):
             x = x + self.mlp(self.norm(x, f"layers.{i}.mlp_norm"), f"layers.{i}")
         head = table if self.model["tied_embeddings"] else self.weight("lm_head.weight")
         logits = F.linear(self.norm(x, "final_norm"), head)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=self.model["vocab_size"])
+        ignored = self.model["vocab_size"]
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=ignored, reduction=reduction)
+
+
+def backward(model, tokens, targets):
+    """The loss of a step, with its gradients; of several micro-batches, over the targets that count in all of them."""
+    if len(tokens) == 1:
+        loss = model(tokens[0], targets[0])
+        loss.backward()
+        return loss
+    count = (targets != model.model["vocab_size"]).sum()
+    total = 0.0
+    for micro_tokens, micro_targets in zip(tokens, targets):
+        loss = model(micro_tokens, micro_targets, reduction="sum") / count
+        loss.backward()
+        total += loss.detach()
+    return total
 
 
 def check(config, path):
@@ -122,14 +137,13 @@ def main():
     steps = args.steps or config["steps"] or config["epochs"] * len(tokens)
     result = {"peer": f"torch {torch.__version__} eager", "dtype": args.dtype, "steps": steps}
     if args.gradient:
-        result["gradient"] = hlx.gradient_summary(model, tokens[0], targets[0])
+        result["gradient"] = hlx.gradient_summary(model, tokens[0].flatten(0, 1), targets[0].flatten(0, 1))
     max_norm = config["optimizer"].pop("max_norm", 0.0)
     optimizer = hlx.optimizer_of(config["optimizer"], model.parameters(), "default", False)
     losses = []
     for step in range(steps):
-        loss = model(tokens[step % len(tokens)], targets[step % len(tokens)])
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = backward(model, tokens[step % len(tokens)], targets[step % len(tokens)])
         if max_norm > 0.0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         optimizer.step()

@@ -260,9 +260,16 @@ impl Device {
         Ok(Recording { replay, plan })
     }
 
-    /// Allocates every buffer that a plan must be lent and that `lent` doesn't hold yet.
+    /// Every buffer that the plans must be lent, each once and large enough for all of them.
+    pub fn allocate_all(&self, plans: &[Plan]) -> Result<Vec<(String, Buffer)>, Error> {
+        let needed = graph::plan::lent_by_name(plans).into_iter();
+        needed.map(|(name, bytes)| Ok((name.to_string(), self.allocate(name, bytes)?))).collect()
+    }
+
+    /// Allocates every buffer that a plan must be lent and that `lent` doesn't hold, or holds too small.
     pub fn allocate_for(&self, plan: &Plan, lent: &mut Vec<(String, Buffer)>) -> Result<(), Error> {
         for (_, needed) in plan.lent_buffers() {
+            lent.retain(|(name, buffer)| *name != needed.name || buffer.bytes() >= needed.bytes);
             if !lent.iter().any(|(name, _)| *name == needed.name) {
                 lent.push((needed.name.clone(), self.allocate(&needed.name, needed.bytes)?));
             }

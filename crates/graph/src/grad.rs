@@ -18,13 +18,22 @@ pub struct GradOps {
 /// A mistake is noted, as in all tracing, when an op on the way has no gradient.
 #[track_caller]
 pub fn gradients(loss: &Tensor, of: &[Tensor], emit: &GradOps) -> Vec<Option<Tensor>> {
+    let mut all = vec![None; of.len()];
+    each_gradient(loss, of, emit, |i, gradient| all[i] = Some(gradient));
+    all
+}
+
+/// Hands over each of these gradients, with its index in `of`, as soon as it is traced: what `take` traces of it then
+/// stands right after it, so that it needn't live until the last one is there.
+#[track_caller]
+pub fn each_gradient(loss: &Tensor, of: &[Tensor], emit: &GradOps, mut take: impl FnMut(usize, Tensor)) {
     let tracer = loss.tracer().clone();
     if tracer.failed() {
-        return of.iter().map(|t| Some(t.clone())).collect();
+        return of.iter().enumerate().for_each(|(i, t)| take(i, t.clone()));
     }
     if loss.shape().elements() != 1 {
         tracer.mistake("gradients", format!("the loss has type {}; expected one element", loss.ty()));
-        return vec![None; of.len()];
+        return;
     }
     let wanted: Vec<ValueId> = of.iter().map(Tensor::id).collect();
     let active = depends_on(&tracer, &wanted);
@@ -38,15 +47,20 @@ pub fn gradients(loss: &Tensor, of: &[Tensor], emit: &GradOps) -> Vec<Option<Ten
                 let base = tracer.tensor(of);
                 if base.shape().elements() != grads[&id].shape().elements() {
                     tracer.mistake("gradients", format!("a part of {} has no gradient; use the whole", base.ty()));
-                    return vec![None; wanted.len()];
+                    return;
                 }
                 let grad = grads[&id].reshape(base.shape().clone());
                 accumulate(&mut grads, of, grad, emit);
             }
             _ => {}
         }
+        // What comes before it in the graph can't read it: all its parts are there.
+        for (i, _) in wanted.iter().enumerate().filter(|(_, w)| **w == id) {
+            if let Some(gradient) = grads.get(&id) {
+                take(i, gradient.clone());
+            }
+        }
     }
-    wanted.iter().map(|id| grads.get(id).cloned()).collect()
 }
 
 fn backward(tracer: &Tracer, node: usize, active: &[bool], grads: &mut BTreeMap<ValueId, Tensor>, emit: &GradOps) {

@@ -280,6 +280,36 @@ pub fn plan(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Plan, PlanErr
     Ok(Plan { spec: spec.clone(), buffers, launches, nodes, inputs, outputs, entries, lives })
 }
 
+/// The buffers that plans of one machine must be lent, each once, with the most that one of them needs.
+pub fn lent_by_name(plans: &[Plan]) -> Vec<(&str, u64)> {
+    let mut all: Vec<(&str, u64)> = Vec::new();
+    for (_, needed) in plans.iter().flat_map(Plan::lent_buffers) {
+        match all.iter_mut().find(|(name, _)| *name == needed.name) {
+            Some((_, bytes)) => *bytes = needed.bytes.max(*bytes),
+            None => all.push((&needed.name, needed.bytes)),
+        }
+    }
+    all
+}
+
+/// Whether the machine's memory holds plans that share arena and regions.
+///
+/// # Errors
+/// When it doesn't, with what each buffer needs.
+pub fn fits(plans: &[Plan]) -> Result<(), PlanError> {
+    let own =
+        plans.iter().flat_map(|p| &p.buffers).filter(|b| matches!(b.kind, BufferKind::Inputs | BufferKind::Outputs));
+    let mut all = lent_by_name(plans);
+    all.extend(own.map(|b| (b.name.as_str(), b.bytes)));
+    let Some(spec) = plans.first().map(|p| &p.spec) else { return Ok(()) };
+    let need: u64 = all.iter().map(|(_, bytes)| bytes).sum();
+    if need <= spec.memory_bytes {
+        return Ok(());
+    }
+    let detail: Vec<_> = all.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
+    Err(PlanError::Memory { device: spec.name.clone(), need, have: spec.memory_bytes, detail: detail.join(", ") })
+}
+
 type Lowered = Vec<(Lowering, &'static str)>;
 
 fn lower_all(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Lowered, PlanError> {

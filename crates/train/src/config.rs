@@ -20,6 +20,7 @@ pub const PRESETS: &[(&str, &str)] = &[
 /// What a configuration has where it doesn't say.
 const DEFAULTS: &str = r#"
 seed = 0
+grad_accumulation = 1
 epochs = 0
 steps = 0
 fuse = true
@@ -169,8 +170,10 @@ pub struct Config {
     pub preset: String,
     /// Seed of the initial weights and of the order of rows.
     pub seed: u64,
-    /// Rows of a step.
+    /// Rows of a micro-batch: of what is computed at a time.
     pub batch_size: usize,
+    /// Micro-batches of a step; their gradients are added up before the parameters change.
+    pub grad_accumulation: usize,
     /// Passes over the data.
     pub epochs: usize,
     /// Steps in all, whatever `epochs` says; 0 leaves it to `epochs`.
@@ -423,6 +426,10 @@ fn problem(config: &Config) -> Option<String> {
         _ if !from_zero(o.max_norm) => wrong("max_norm", o.max_norm, "a number from 0 on"),
         c if c.batch_size == 0 => Some("batch_size is 0; a step needs at least one row".into()),
         c if c.batch_size > 1 << 20 => Some(format!("batch_size is {}; it must be at most {}", c.batch_size, 1 << 20)),
+        c if c.grad_accumulation == 0 => Some("grad_accumulation is 0; a step has at least one micro-batch".into()),
+        c if c.grad_accumulation > 1 << 16 => {
+            Some(format!("grad_accumulation is {}; it must be at most {}", c.grad_accumulation, 1 << 16))
+        }
         c if c.epochs == 0 && c.steps == 0 => Some("epochs and steps are both 0: nothing would be trained".into()),
         c if !fraction(c.eval.fraction) => {
             Some(format!("eval.fraction is {}; it must be from 0 to below 1", c.eval.fraction))

@@ -20,7 +20,8 @@ const REPLAYS: usize = 9;
 /// # Errors
 /// When the device fails, or hasn't memory for all of the step's tensors at once.
 pub fn tensors(run: &Run) -> Result<String, Error> {
-    let config = run.config();
+    // Of an accumulated step the first micro-batch is shown, as a step of its own.
+    let config = &Config { grad_accumulation: 1, ..run.config().clone() };
     let (graph, captured) = capture(step::graph(config)?);
     let flops = run.trainer().plan().cost().flops;
     if flops > REFERENCE_FLOPS {
@@ -29,9 +30,9 @@ pub fn tensors(run: &Run) -> Result<String, Error> {
         ));
     }
     let mut staging = Staging::default();
-    let batch = run.batches().batch(run.step(), &mut staging);
+    let batch = run.batches().batch(run.step(), &mut staging).first(config);
     let lr = run.rate(run.step()) as f32;
-    let mut trainer = Trainer::of_graph(run.device(), config, &graph, run.tuning())?;
+    let mut trainer = Trainer::of_graphs(run.device(), config, &[graph.clone()], run.tuning())?;
     trainer.restore(&run.trainer().state()?)?;
     let given = given(config, &graph, &trainer, &batch, lr)?;
     let ticket = trainer.submit(&batch, lr)?;
@@ -72,5 +73,11 @@ fn given(
 pub fn op_times(run: &mut Run, limits: &Limits) -> Result<String, Error> {
     let trainer = run.trainer_mut();
     let replays = trainer.time_launches(REPLAYS)?;
-    Ok(op_table(trainer.plan(), &replays, limits))
+    let table = op_table(trainer.plan(), &replays, limits);
+    match (trainer.time_update(REPLAYS)?, trainer.update_plan()) {
+        (Some(update), Some(plan)) => {
+            Ok(format!("a micro-batch\n{table}\nthe update after them\n{}", op_table(plan, &update, limits)))
+        }
+        _ => Ok(table),
+    }
 }

@@ -46,8 +46,7 @@ impl Evaluator {
         batches: Batches,
     ) -> Result<Evaluator, Error> {
         let plan = step::plan_of(step::trace_evaluation(config)?, config, device.spec(), tuning)?;
-        let needs = |name: &str, has: u64| plan.buffer(name).is_none_or(|(_, b)| b.bytes <= has);
-        let mut buffers: Vec<_> = trainer.buffers().iter().filter(|(n, b)| needs(n, b.bytes())).cloned().collect();
+        let mut buffers = trainer.buffers().to_vec();
         device.allocate_for(&plan, &mut buffers)?;
         let lent: Vec<_> = buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
         let mut recording = device.record(plan, &lent)?;

@@ -26,6 +26,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("preset", Kind::Text),
     ("seed", Kind::Count),
     ("batch_size", Kind::Count),
+    ("grad_accumulation", Kind::Count),
     ("epochs", Kind::Count),
     ("steps", Kind::Count),
     ("fuse", Kind::Flag),

@@ -3,10 +3,12 @@
 use crate::Error;
 use crate::config::{Config, OptimizerKind};
 use crate::data;
-use graph::trace::PARAMETERS;
+use graph::trace::{Entry, PARAMETERS};
 use graph::{Graph, Plan, Spec, Tensor, TraceError, Tracer, Tuning};
 use ops::adam::{Adam, adam, advance};
 use ops::cross_entropy::cross_entropy;
+use ops::elementwise::{add, mul};
+use ops::fill::fill;
 use ops::grad_norm::grad_norm;
 use tensor::DType::{F32, U32};
 
@@ -19,7 +21,7 @@ pub const SECOND_MOMENT: &str = "second_moment";
 /// The region of what the device counts.
 pub const COUNTERS: &str = "counters";
 
-/// The step's graph, unfused.
+/// The step's graph, unfused; with gradient accumulation that of one micro-batch.
 ///
 /// Inputs: `tokens`, `targets`, `positions` u32 [batch * context], `cu_seqlens` u32 [batch + 1], `lr` f32 [1].
 /// Outputs: `loss`, `grad_norm` f32 [1]; `finite` u32 [1], 1 where the gradient was finite and the step was applied; and
@@ -28,15 +30,76 @@ pub const COUNTERS: &str = "counters";
 /// # Errors
 /// A mistake in the model's shapes, with the line that made it.
 pub fn trace(config: &Config) -> Result<Graph, TraceError> {
+    if config.grad_accumulation > 1 {
+        return trace_micro_batch(config);
+    }
     Graph::trace(|g| {
         let loss = forward(g, config);
-        let lr = g.input("lr", F32, [1]);
-        let (norm, finite, fault) = update(g, config, &loss, &lr);
+        let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
+        let gradients = graph::grad::gradients(&loss, &weights, &ops::GRAD);
+        let parts: Vec<_> = gradients.into_iter().zip(&entries).filter_map(|(t, e)| Some((t?, e.offset))).collect();
+        let size = g.flat(PARAMETERS).shape().elements();
+        let gradients = g.pack(GRADIENTS, &parts, 4 * size as u64);
+        let applied = g.state(COUNTERS, "applied", U32, [1]);
+        update(g, config, &gradients, &applied);
         g.output("loss", &loss);
-        g.output("grad_norm", &norm);
-        g.output("finite", &finite);
-        g.output("fault", &fault);
     })
+}
+
+/// One micro-batch of an accumulated step: its gradients are added to the region, its part of the loss to the loss.
+///
+/// The step's inputs but `lr`, and `loss_weight` f32 [1]: the micro-batch's share of the step's valid targets, so that
+/// loss and gradient are those of one large batch. `loss` is the micro-batch's own.
+fn trace_micro_batch(config: &Config) -> Result<Graph, TraceError> {
+    Graph::trace(|g| {
+        let loss = forward(g, config);
+        let weighted = mul(&loss, &g.input("loss_weight", F32, [1]));
+        let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
+        let sums: Vec<_> = entries.iter().map(|e| gradient_of(g, e)).collect();
+        graph::grad::each_gradient(&weighted, &weights, &ops::GRAD, |i, gradient| {
+            g.assign(&sums[i], &add(&sums[i], &gradient));
+        });
+        let (_, sum) = accumulated(g);
+        g.assign(&sum, &add(&sum, &weighted));
+        g.output("loss", &loss);
+    })
+}
+
+/// The end of an accumulated step, after its micro-batches: the optimizer, and zeros for the next step. `None` without
+/// accumulation, where the step is one graph.
+///
+/// Input: `lr`. Outputs: those of the step.
+///
+/// # Errors
+/// A mistake in the model's shapes, with the line that made it.
+pub fn trace_update(config: &Config) -> Result<Option<Graph>, TraceError> {
+    if config.grad_accumulation == 1 {
+        return Ok(None);
+    }
+    let micro_batch = trace(config)?;
+    let graph = Graph::trace(|g| {
+        for entry in micro_batch.region(PARAMETERS).into_iter().flat_map(|r| &r.entries) {
+            g.parameter(&entry.name, entry.ty.dtype, entry.ty.shape.clone());
+            gradient_of(g, entry);
+        }
+        let gradients = g.flat(GRADIENTS);
+        let (applied, sum) = accumulated(g);
+        update(g, config, &gradients, &applied);
+        g.assign(&gradients, &fill(g, gradients.shape().elements(), 0.0));
+        g.assign(&sum, &fill(g, 1, 0.0));
+        g.output("loss", &sum);
+    })?;
+    Ok(Some(graph))
+}
+
+/// The sum of a parameter's gradients so far, at the parameter's offset.
+fn gradient_of(g: &Tracer, parameter: &Entry) -> Tensor {
+    g.state(GRADIENTS, &format!("gradient.{}", parameter.name), parameter.ty.dtype, parameter.ty.shape.clone())
+}
+
+/// What is counted over micro-batches: applied steps, and the loss so far.
+fn accumulated(g: &Tracer) -> (Tensor, Tensor) {
+    (g.state(COUNTERS, "applied", U32, [1]), g.state(COUNTERS, "loss", F32, [1]))
 }
 
 /// The graph of an evaluation: the step's forward part, with its inputs but `lr`, and `loss`.
@@ -57,27 +120,25 @@ fn forward(g: &Tracer, config: &Config) -> Tensor {
     cross_entropy(&logits, &targets, data::ignore(config))
 }
 
-/// Gradients, packed like the parameters, and the optimizer over the whole regions: (norm, finite, fault).
-fn update(g: &Tracer, config: &Config, loss: &Tensor, lr: &Tensor) -> (Tensor, Tensor, Tensor) {
-    let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
-    let gradients = graph::grad::gradients(loss, &weights, &ops::GRAD);
+/// The optimizer over the whole regions, with the gradients packed like the parameters; its outputs but the loss.
+fn update(g: &Tracer, config: &Config, gradients: &Tensor, count: &Tensor) {
+    let lr = g.input("lr", F32, [1]);
     let parameters = g.flat(PARAMETERS);
-    let parts: Vec<_> = gradients.into_iter().zip(&entries).filter_map(|(t, e)| Some((t?, e.offset))).collect();
     let size = parameters.shape().elements();
-    let gradients = g.pack(GRADIENTS, &parts, 4 * size as u64);
     let first = g.state(FIRST_MOMENT, FIRST_MOMENT, F32, [size]);
     let second = g.state(SECOND_MOMENT, SECOND_MOMENT, F32, [size]);
-    let count = g.state(COUNTERS, "applied", U32, [1]);
 
-    let (norm, finite, fault) = grad_norm(&gradients);
-    let applied = advance(&count, &finite);
+    let (norm, finite, fault) = grad_norm(gradients);
+    let applied = advance(count, &finite);
     let (new_parameters, new_first, new_second) =
-        adam(&parameters, &gradients, &first, &second, lr, &applied, &norm, &finite, optimizer(config));
+        adam(&parameters, gradients, &first, &second, &lr, &applied, &norm, &finite, optimizer(config));
     g.assign(&parameters, &new_parameters);
     g.assign(&first, &new_first);
     g.assign(&second, &new_second);
-    g.assign(&count, &applied);
-    (norm, finite, fault)
+    g.assign(count, &applied);
+    g.output("grad_norm", &norm);
+    g.output("finite", &finite);
+    g.output("fault", &fault);
 }
 
 fn optimizer(config: &Config) -> Adam {
@@ -105,12 +166,21 @@ pub fn passes(config: &Config) -> Result<Vec<(&'static str, Graph)>, TraceError>
     Ok(graphs)
 }
 
-/// The graph that is planned: the last pass's.
+/// The graph that is planned: the last pass's; with gradient accumulation that of one micro-batch.
 ///
 /// # Errors
 /// When it doesn't trace.
 pub fn graph(config: &Config) -> Result<Graph, TraceError> {
     Ok(passed(trace(config)?, config))
+}
+
+/// The graphs that are planned: the step's, or a micro-batch's and the update's.
+///
+/// # Errors
+/// When they don't trace.
+pub fn graphs(config: &Config) -> Result<Vec<Graph>, TraceError> {
+    let update = trace_update(config)?.map(|update| passed(update, config));
+    Ok(std::iter::once(graph(config)?).chain(update).collect())
 }
 
 /// A graph of this configuration after all passes.
@@ -119,12 +189,23 @@ fn passed(graph: Graph, config: &Config) -> Graph {
     graph::pass::prune(graph)
 }
 
-/// The step as planned for a machine.
+/// The step as planned for a machine; with gradient accumulation one micro-batch of it.
 ///
 /// # Errors
 /// When it doesn't trace, or can't run on that machine.
 pub fn plan(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error> {
     plan_of(trace(config)?, config, spec, tuning)
+}
+
+/// All that a step replays as planned for a machine: the step, or a micro-batch and the update.
+///
+/// # Errors
+/// When it doesn't trace, or can't run on that machine.
+pub fn plans(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Vec<Plan>, Error> {
+    let plans =
+        graphs(config)?.iter().map(|graph| graph::plan::plan(graph, spec, tuning)).collect::<Result<Vec<_>, _>>()?;
+    graph::plan::fits(&plans)?;
+    Ok(plans)
 }
 
 /// A graph of this configuration as planned for a machine.

@@ -1,8 +1,8 @@
-//! A step recorded on a device, with the memory that outlives it.
+//! A step recorded on a device, whole or as micro-batches and their update, with the memory that outlives it.
 
 use crate::Error;
 use crate::config::Config;
-use crate::data::Batch;
+use crate::data::{self, Batch};
 use crate::step::{self, COUNTERS, FIRST_MOMENT, GRADIENTS, SECOND_MOMENT};
 use device::{Buffer, Device, Recording, Ticket};
 use graph::trace::{Entry, PARAMETERS};
@@ -37,7 +37,12 @@ pub struct State {
 
 /// One step, recorded, over parameters, gradients and moments.
 pub struct Trainer {
+    /// The whole step, or what each of its micro-batches runs.
     recording: Recording,
+    /// What an accumulated step runs after them.
+    update: Option<Recording>,
+    micro_batches: usize,
+    ignored_target: u32,
     buffers: Vec<(String, Buffer)>,
     entries: Vec<Entry>,
     inputs: Inputs,
@@ -47,8 +52,13 @@ pub struct Trainer {
 struct Inputs {
     tokens: usize,
     targets: usize,
+    /// The share of a micro-batch in the step's loss.
+    loss_weight: Option<usize>,
+    /// Of the recording that ends the step.
     lr: usize,
 }
+
+/// Of the recording that ends the step.
 
 struct Outputs {
     loss: usize,
@@ -63,23 +73,43 @@ impl Trainer {
     /// # Errors
     /// When the step can't run on the device, or its memory doesn't hold it.
     pub fn new(device: &Device, config: &Config, tuning: &Tuning) -> Result<Trainer, Error> {
-        Self::of_graph(device, config, &step::graph(config)?, tuning)
+        Self::of_graphs(device, config, &step::graphs(config)?, tuning)
     }
 
-    /// The same of a graph that was made of the configuration's step.
-    pub(crate) fn of_graph(device: &Device, config: &Config, graph: &Graph, tuning: &Tuning) -> Result<Trainer, Error> {
-        let entries = graph.region(PARAMETERS).map(|r| r.entries.clone()).unwrap_or_default();
-        let plan = graph::plan::plan(graph, device.spec(), tuning)?;
-        let mut buffers = Vec::new();
-        device.allocate_for(&plan, &mut buffers)?;
+    /// The same of graphs that were made of the configuration's, `step::graphs`.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn of_graphs(device: &Device, config: &Config, graphs: &[Graph], tuning: &Tuning) -> Result<Trainer, Error> {
+        let entries = graphs[0].region(PARAMETERS).map(|r| r.entries.clone()).unwrap_or_default();
+        let plans = graphs.iter().map(|graph| graph::plan::plan(graph, device.spec(), tuning));
+        let plans = plans.collect::<Result<Vec<_>, _>>()?;
+        graph::plan::fits(&plans)?;
+        let buffers = device.allocate_all(&plans)?;
         let lent: Vec<_> = buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
-        let recording = device.record(plan, &lent)?;
-        let input = |name: &str| recording.input(name).unwrap_or_else(|| panic!("the step reads `{name}`"));
-        let output = |name: &str| recording.output(name).unwrap_or_else(|| panic!("the step gives `{name}`"));
-        let inputs = Inputs { tokens: input("tokens"), targets: input("targets"), lr: input("lr") };
+        let mut recordings = plans.into_iter().map(|plan| device.record(plan, &lent)).collect::<Result<Vec<_>, _>>()?;
+        let (first, last) = (&recordings[0], &recordings[recordings.len() - 1]);
+        let input = |of: &Recording, name| of.input(name).unwrap_or_else(|| panic!("the step reads `{name}`"));
+        let output = |name: &str| last.output(name).unwrap_or_else(|| panic!("the step gives `{name}`"));
+        let inputs = Inputs {
+            tokens: input(first, "tokens"),
+            targets: input(first, "targets"),
+            loss_weight: first.input("loss_weight"),
+            lr: input(last, "lr"),
+        };
         let [loss, grad_norm, finite, fault] = ["loss", "grad_norm", "finite", "fault"].map(output);
         let outputs = Outputs { loss, grad_norm, finite, fault };
-        let mut trainer = Trainer { recording, buffers, entries, inputs, outputs };
+        let update = if recordings.len() > 1 { recordings.pop() } else { None };
+        let mut trainer = Trainer {
+            recording: recordings.swap_remove(0),
+            update,
+            micro_batches: config.grad_accumulation,
+            ignored_target: data::ignore(config) as u32,
+            buffers,
+            entries,
+            inputs,
+            outputs,
+        };
         write_layout(&mut trainer.recording, config)?;
         trainer.initialize(config.seed)?;
         Ok(trainer)
@@ -94,17 +124,38 @@ impl Trainer {
         Ok(())
     }
 
-    /// Submits one step, without waiting for it.
+    /// Submits one step, without waiting for it: micro-batch by micro-batch, then the update, where it is so recorded.
     pub fn submit(&mut self, batch: &Batch, lr: f32) -> Result<Ticket, Error> {
-        self.recording.write(self.inputs.tokens, bytemuck::cast_slice(batch.tokens))?;
-        self.recording.write(self.inputs.targets, bytemuck::cast_slice(batch.targets))?;
-        self.recording.write(self.inputs.lr, bytemuck::bytes_of(&lr))?;
-        Ok(self.recording.replay()?)
+        let Some(update) = &mut self.update else {
+            self.recording.write(self.inputs.tokens, bytemuck::cast_slice(batch.tokens))?;
+            self.recording.write(self.inputs.targets, bytemuck::cast_slice(batch.targets))?;
+            self.recording.write(self.inputs.lr, bytemuck::bytes_of(&lr))?;
+            return Ok(self.recording.replay()?);
+        };
+        let positions = batch.tokens.len() / self.micro_batches;
+        let parts = batch.tokens.chunks_exact(positions).zip(batch.targets.chunks_exact(positions));
+        for (tokens, targets) in parts {
+            let valid = targets.iter().filter(|t| **t != self.ignored_target).count();
+            let weight = (valid as f64 / batch.valid.max(1) as f64) as f32;
+            self.recording.write(self.inputs.tokens, bytemuck::cast_slice(tokens))?;
+            self.recording.write(self.inputs.targets, bytemuck::cast_slice(targets))?;
+            if let Some(input) = self.inputs.loss_weight {
+                self.recording.write(input, bytemuck::bytes_of(&weight))?;
+            }
+            self.recording.replay()?;
+        }
+        update.write(self.inputs.lr, bytemuck::bytes_of(&lr))?;
+        Ok(update.replay()?)
+    }
+
+    /// The recording that ends the step, whose tickets are the step's.
+    fn last(&mut self) -> &mut Recording {
+        self.update.as_mut().unwrap_or(&mut self.recording)
     }
 
     /// Waits for a step.
     pub fn wait(&mut self, ticket: Ticket) -> Result<(), Error> {
-        Ok(self.recording.wait(ticket)?)
+        Ok(self.last().wait(ticket)?)
     }
 
     /// What a step has measured; waits for it if need be.
@@ -113,32 +164,62 @@ impl Trainer {
         let Outputs { loss, grad_norm, finite, fault } = self.outputs;
         let outputs = [loss, grad_norm, finite, fault];
         for (word, output) in words.iter_mut().zip(outputs) {
-            self.recording.read(output, ticket, bytemuck::bytes_of_mut(word))?;
+            self.last().read(output, ticket, bytemuck::bytes_of_mut(word))?;
         }
         let [loss, grad_norm, finite, fault] = words;
         let finite = finite != 0;
         Ok(Measured { loss: f32::from_bits(loss), grad_norm: f32::from_bits(grad_norm), finite, fault })
     }
 
-    /// Runs the last submitted step `replays` times with each launch timed apart: seconds a launch of each of them.
-    /// Parameters and moments change as by any step.
+    /// Runs the last submitted step `replays` times, or its last micro-batch where gradients are accumulated, with each
+    /// launch timed apart: seconds a launch of each of them. Parameters and moments change as by any step.
     ///
     /// # Errors
     /// When the device can't time launches.
     pub fn time_launches(&mut self, replays: usize) -> Result<Vec<Vec<f64>>, Error> {
+        Self::time(&mut self.recording, replays)
+    }
+
+    /// The same of an accumulated step's update; `None` where the step is one recording.
+    ///
+    /// # Errors
+    /// When the device can't time launches.
+    pub fn time_update(&mut self, replays: usize) -> Result<Option<Vec<Vec<f64>>>, Error> {
+        self.update.as_mut().map(|update| Self::time(update, replays)).transpose()
+    }
+
+    fn time(recording: &mut Recording, replays: usize) -> Result<Vec<Vec<f64>>, Error> {
         // The first one warms up.
-        let times: Option<Vec<_>> = (0..=replays).map(|_| self.recording.time_launches()).collect();
+        let times: Option<Vec<_>> = (0..=replays).map(|_| recording.time_launches()).collect();
         let mut times = times.ok_or_else(|| device::Error::Mismatch {
-            device: self.plan().spec.name.clone(),
+            device: recording.plan().spec.name.clone(),
             what: "it can't time launches".into(),
         })?;
         times.remove(0);
         Ok(times)
     }
 
-    /// What it replays.
+    /// What it replays: the step, or a micro-batch where gradients are accumulated.
     pub fn plan(&self) -> &Plan {
         self.recording.plan()
+    }
+
+    /// What an accumulated step replays after its micro-batches.
+    pub fn update_plan(&self) -> Option<&Plan> {
+        self.update.as_ref().map(Recording::plan)
+    }
+
+    /// Launches of a step.
+    pub fn launches(&self) -> usize {
+        self.micro_batches * self.plan().launches.len() + self.update_plan().map_or(0, |p| p.launches.len())
+    }
+
+    /// Bytes of the arena, and all bytes that the step occupies.
+    pub fn memory_bytes(&self) -> (u64, u64) {
+        let own = |plan: &Plan| plan.total_bytes() - plan.lent_buffers().map(|(_, b)| b.bytes).sum::<u64>();
+        let arena = self.buffers.iter().filter(|(name, _)| name == "arena").map(|(_, b)| b.bytes()).sum();
+        let lent: u64 = self.buffers.iter().map(|(_, b)| b.bytes()).sum();
+        (arena, lent + own(self.plan()) + self.update_plan().map_or(0, own))
     }
 
     /// The arena and the regions, by name, to lend to recordings that replay between steps.
@@ -164,7 +245,8 @@ impl Trainer {
 
     /// Seconds below which the step can't come at `limits`.
     pub fn limit_seconds(&self, limits: &Limits) -> f64 {
-        self.plan().limit_seconds(limits)
+        let update = self.update_plan().map_or(0.0, |plan| plan.limit_seconds(limits));
+        self.micro_batches as f64 * self.plan().limit_seconds(limits) + update
     }
 
     /// All bytes of a region, after every step so far.
@@ -175,7 +257,7 @@ impl Trainer {
         Ok(bytes)
     }
 
-    /// The gradients of the last step, at the parameters' offsets.
+    /// The gradients of the last step, at the parameters' offsets; zeros after an accumulated one.
     pub fn gradients(&self) -> Result<Vec<u8>, Error> {
         self.region(GRADIENTS)
     }

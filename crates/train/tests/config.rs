@@ -62,6 +62,7 @@ fn mistakes_are_named_with_their_key() {
         ("batch_size=four", "`batch_size` is the text \"four\"; it must be a whole number from 0 on"),
         ("batch_size=-1", "`batch_size` is the whole number -1"),
         ("batch_size=0", "batch_size is 0"),
+        ("grad_accumulation=0", "grad_accumulation is 0; a step has at least one micro-batch"),
         ("optimizer.lr=fast", "it must be a number"),
         ("optimizer.lr=nan", "optimizer.lr is NaN"),
         ("optimizer.lr=1e300", "optimizer.lr is 1e300; it must be a positive number"),

@@ -22,7 +22,7 @@ fn losses_and_gradients_are_pytorchs() {
     let mut paths: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     paths.retain(|p| p.extension().is_some_and(|e| e == "json"));
     paths.sort();
-    assert_eq!(paths.len(), 7, "two presets with three seeds each, one with one: {paths:?}");
+    assert_eq!(paths.len(), 8, "two presets with three seeds each, two runs with one: {paths:?}");
     for path in &paths {
         compare(&device, path, usize::MAX);
     }
@@ -31,10 +31,11 @@ fn losses_and_gradients_are_pytorchs() {
 /// A model of Llama's type on the other devices that are there; a few steps where they may run in software.
 #[test]
 fn gpus_train_a_llama_to_pytorchs_losses() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-llama-seed0.json");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let paths = ["tiny-llama-seed0.json", "tiny-llama-accumulated-seed0.json"].map(|name| golden.join(name));
     for (choice, steps) in [(Choice::Vulkan(None), 5), (Choice::Cuda(0), usize::MAX)] {
         match Device::open(choice, &Options { threads: Some(1), ..Options::default() }) {
-            Ok(device) => compare(&device, &path, steps),
+            Ok(device) => paths.iter().for_each(|path| compare(&device, path, steps)),
             Err(device::Error::Unavailable { device, what, .. }) => println!("{device} is not compared: {what}"),
             Err(e) => panic!("{e}"),
         }
@@ -47,7 +48,9 @@ fn compare(device: &Device, path: &Path, most_steps: usize) {
     let name = &*format!("{} on {device}", path.display());
     let preset = golden["preset"].as_str().unwrap();
     let seed = golden["seed"].as_u64().unwrap();
-    let config = Overrides::preset(preset).with(&format!("seed={seed}")).resolve().unwrap();
+    let set = golden["set"].as_array().into_iter().flatten().map(|s| s.as_str().unwrap());
+    let overrides = set.fold(Overrides::preset(preset), |o, s| o.with(s));
+    let config = overrides.with(&format!("seed={seed}")).resolve().unwrap();
     let batches = Batches::open(&config).unwrap();
     let mut staging = Staging::default();
     let mut trainer = Trainer::new(device, &config, &Tuning::default()).unwrap();

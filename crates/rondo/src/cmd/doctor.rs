@@ -114,7 +114,8 @@ fn memory() -> Finding {
     let limit = group.and_then(|text| text.trim().parse().ok()).map_or("none".into(), gibibytes);
     let text = format!("{}, {} free · limit {limit}", gibibytes(all), gibibytes(free.min(all)));
     if free < LITTLE_MEMORY {
-        let advice = Some("close other programs, or train with a smaller batch_size".into());
+        let advice =
+            Some("close other programs, or train with a smaller batch_size and a larger grad_accumulation".into());
         return Finding { advice, ..Finding::new("warn", "memory", text) };
     }
     Finding::new("ok", "memory", text)

@@ -58,12 +58,23 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
         None => args.device.open()?.spec().clone(),
     };
     let tuning = super::tune::table(args.tuning.as_deref(), &config, &spec)?;
-    let plan = step::plan(&config, &spec, &tuning)?;
-    dial.planned(&config, &plan)?;
+    let plans = step::plans(&config, &spec, &tuning)?;
+    plans.iter().try_for_each(|plan| dial.planned(&config, plan))?;
     if args.json {
-        product(serde_json::to_string_pretty(&as_json(&plan)).map_err(Failure::failed)?);
+        let mut json = as_json(&plans[0]);
+        if let [_, update] = &plans[..] {
+            json["micro_batches"] = config.grad_accumulation.into();
+            json["update"] = as_json(update);
+        }
+        product(serde_json::to_string_pretty(&json).map_err(Failure::failed)?);
     } else {
-        product(plan.table().trim_end());
+        if plans.len() > 1 {
+            product(format_args!("a micro-batch, of which a step has {}:", config.grad_accumulation));
+        }
+        product(plans[0].table().trim_end());
+        for update in &plans[1..] {
+            product(format_args!("\nthe update after them:\n{}", update.table().trim_end()));
+        }
         say(format_args!("Train it: rondo train --preset {}", config.preset));
     }
     Ok(())

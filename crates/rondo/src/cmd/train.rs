@@ -168,7 +168,8 @@ fn catch_signals(stop: &Arc<AtomicBool>) -> Outcome {
 }
 
 fn describe(run: &Run) {
-    let (config, batches, plan) = (run.config(), run.batches(), run.trainer().plan());
+    let (config, batches) = (run.config(), run.batches());
+    let (arena, all) = run.trainer().memory_bytes();
     let model = &config.model;
     let shared = match model.kv_heads() {
         all if all == model.num_heads => String::new(),
@@ -196,12 +197,16 @@ fn describe(run: &Run) {
         shared,
         run.trainer().num_parameters()
     ));
+    let micro_batches = match config.grad_accumulation {
+        1 => String::new(),
+        n => format!("{n} micro-batches, "),
+    };
     say(format_args!(
-        "plan    {} steps of {} launches · arena {} · all memory {}",
+        "plan    {} steps of {micro_batches}{} launches · arena {} · all memory {}",
         run.total_steps(),
-        plan.launches.len(),
-        megabytes(plan.arena_bytes()),
-        megabytes(plan.total_bytes())
+        run.trainer().launches(),
+        megabytes(arena),
+        megabytes(all)
     ));
     say(format_args!("run     {}   seed {}", run.path().display(), config.seed));
 }

@@ -29,9 +29,9 @@ struct Rows {
 /// One replay's data.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Batch<'a> {
-    /// Token ids [batch_size * max_context].
+    /// Token ids [rows * max_context]; a step has batch_size * grad_accumulation rows.
     pub tokens: &'a [u32],
-    /// Targets [batch_size * max_context].
+    /// Targets, as many.
     pub targets: &'a [u32],
     /// Targets that count.
     pub valid: usize,
@@ -44,6 +44,16 @@ pub struct Counts {
     pub positions: usize,
     /// Targets that count.
     pub valid: usize,
+}
+
+impl<'a> Batch<'a> {
+    /// Its first micro-batch.
+    pub(crate) fn first(self, config: &Config) -> Batch<'a> {
+        let positions = config.batch_size * config.model.max_context;
+        let (tokens, targets) = (&self.tokens[..positions], &self.targets[..positions]);
+        let ignore = u32::try_from(ignore(config)).unwrap_or(u32::MAX);
+        Batch { tokens, targets, valid: targets.iter().filter(|t| **t != ignore).count() }
+    }
 }
 
 /// Room for the rows of one batch, for rows that don't lie in the order of the pass.
@@ -114,13 +124,14 @@ impl Data {
         let (training, validation) = texts(config)?;
         let tokenizer = tokenizer(config, &training, stored)?;
         let name = if config.data.path.is_empty() { "the built-in data" } else { config.data.path.as_str() };
-        let batches = |texts: &Texts, purpose: &str| {
-            let batches = Batches::checked(rows(config, &tokenizer, texts)?, config, purpose);
+        let batches = |texts: &Texts, count: usize, purpose: &str| {
+            let batches = Batches::checked(rows(config, &tokenizer, texts)?, config, count, purpose);
             batches.map_err(|what| Error::Data { path: name.into(), line: None, what })
         };
         let apart = config.eval.fraction > 0.0;
-        let validation = if apart { Some(batches(&validation, "keep apart for validation")?) } else { None };
-        let training = batches(&training, "train on")?;
+        let validation =
+            if apart { Some(batches(&validation, config.batch_size, "keep apart for validation")?) } else { None };
+        let training = batches(&training, config.batch_size * config.grad_accumulation, "train on")?;
         let training = if config.data.shuffle { training.shuffled(config.seed) } else { training };
         Ok(Data { training, validation, tokenizer })
     }
@@ -212,8 +223,8 @@ impl Batches {
         Ok(Data::open(config)?.training)
     }
 
-    /// Batches of rows that can be used, or what is wrong with them.
-    fn checked(rows: Rows, config: &Config, purpose: &str) -> Result<Batches, String> {
+    /// Batches of `count` rows that can be used, or what is wrong with them.
+    fn checked(rows: Rows, config: &Config, count: usize, purpose: &str) -> Result<Batches, String> {
         let size = config.model.vocab_size;
         match rows.tokens.iter().copied().max() {
             None => return Err(format!("there is nothing in it to {purpose}")),
@@ -222,7 +233,7 @@ impl Batches {
             }
             Some(_) => {}
         }
-        let batches = Batches::cut(rows, config.batch_size, config.model.max_context);
+        let batches = Batches::cut(rows, count, config.model.max_context);
         let shuffled = config.data.shuffle && batches.valid[..batches.real_rows].contains(&0);
         let plain = |step: usize| batches.counts(step).valid == 0;
         if shuffled || (0..batches.steps_per_epoch()).any(plain) {

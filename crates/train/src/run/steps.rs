@@ -87,10 +87,11 @@ impl Run {
             return 1;
         }
         if self.step() < WARM_UP {
-            return WARM_UP / 2;
+            return (WARM_UP / 2).min(IN_FLIGHT / self.config.grad_accumulation).max(1);
         }
         let steps = self.history.step_ms.last().map_or(4.0, |ms| IN_FLIGHT_MS / ms);
-        (steps as usize).clamp(2, IN_FLIGHT)
+        // Each step takes as many slots of the ring of inputs as it has micro-batches.
+        (steps as usize).clamp(2, IN_FLIGHT).min(IN_FLIGHT / self.config.grad_accumulation).max(1)
     }
 
     fn begin(&mut self, total: usize) {
