@@ -143,7 +143,7 @@ fn write_files(folder: &Path, entries: &[Entry], saved: &Saved) -> Result<(), Er
         optimizer.extend(all);
     }
     let steps = [saved.losses.len()];
-    optimizer.push(("losses".into(), &steps[..], bytemuck::cast_slice(&saved.losses).to_vec()));
+    optimizer.push(("losses".into(), &steps[..], losses_as_stored(&saved.losses)));
     write_tensors(&folder.join(OPTIMIZER), optimizer, shared)?;
 
     for (name, text) in &saved.texts {
@@ -273,16 +273,22 @@ pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Er
     let first_moment = gather(&file, &optimizer, "first_moment.", entries, region)?;
     let second_moment = gather(&file, &optimizer, "second_moment.", entries, region)?;
     let losses: Vec<f32> = match optimizer.get("losses") {
-        Some(t) if t.dtype == DType::F32 && *t.shape == [manifest.step] => floats(&t.bytes),
+        Some(t) if t.dtype == DType::F32 && *t.shape == [manifest.step] => losses_as_read(&t.bytes),
         _ => return Err(wrong(&file, format!("`losses` is not f32[{}]", manifest.step))),
     };
     let state = State { parameters, first_moment, second_moment, applied: manifest.applied };
     Ok(Saved { manifest, state, losses, texts: Vec::new() })
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
+/// No number of a checkpoint is NaN: a step whose loss wasn't finite has the loss -1, which no other has.
+fn losses_as_stored(losses: &[f32]) -> Vec<u8> {
+    losses.iter().map(|l| if l.is_finite() { *l } else { -1.0 }).flat_map(f32::to_le_bytes).collect()
+}
+
+fn losses_as_read(bytes: &[u8]) -> Vec<f32> {
     let (words, _) = bytes.as_chunks();
-    words.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    let losses = words.iter().map(|b| f32::from_le_bytes(*b));
+    losses.map(|l| if l < 0.0 { f32::NAN } else { l }).collect()
 }
 
 /// A region's bytes from a file's tensors.

@@ -59,7 +59,6 @@ struct Inputs {
 }
 
 /// Of the recording that ends the step.
-
 struct Outputs {
     loss: usize,
     grad_norm: usize,
@@ -272,6 +271,15 @@ impl Trainer {
             second_moment: self.region(SECOND_MOMENT)?,
             applied,
         })
+    }
+
+    /// The first tensor of a state that holds a number that isn't finite.
+    pub fn not_finite(&self, state: &State) -> Option<String> {
+        let regions =
+            [("", &state.parameters), ("first_moment.", &state.first_moment), ("second_moment.", &state.second_moment)];
+        let finite = |bytes: &[u8]| bytes.as_chunks().0.iter().all(|b| f32::from_le_bytes(*b).is_finite());
+        let broken = |region: &[u8]| self.entries.iter().find(|e| !finite(entry_bytes(e, region)));
+        regions.iter().find_map(|(prefix, region)| Some(format!("{prefix}{}", broken(region)?.name)))
     }
 
     /// Goes on from a state of this very model.

@@ -10,17 +10,22 @@ use crate::trainer::parameters_sha256;
 use graph::trace::PARAMETERS;
 
 impl Run {
-    /// Saves the state after the steps done so far, unless it is saved already or its last gradient wasn't finite.
+    /// Saves the state after the steps done so far, unless it is saved already, or some number of it isn't finite: then
+    /// the observer is warned.
     ///
     /// # Errors
     /// When it can't be written whole; an earlier checkpoint is then untouched.
     pub fn save(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
         let step = self.step();
-        if self.last_checkpoint.as_ref().is_some_and(|(s, _)| *s == step) || self.in_a_row > 0 {
+        if self.last_checkpoint.as_ref().is_some_and(|(s, _)| *s == step) {
             return Ok(());
         }
         self.metrics.sync()?;
         let state = self.trainer.state()?;
+        if let Some(name) = self.trainer.not_finite(&state) {
+            observer.warning(&format!("step {step}: {name} is not finite: no checkpoint is written"));
+            return Ok(());
+        }
         let epoch = self.batches.steps_per_epoch();
         let manifest = Manifest {
             applied: state.applied,

@@ -151,7 +151,8 @@ impl Run {
     /// One step's results into history, metrics and the table.
     fn enter(&mut self, measured: Measured, ms: f64, total: usize, observer: &mut dyn Observer) -> Result<(), Error> {
         self.history.valid.push(self.batches.counts(self.history.losses.len()).valid as u32);
-        self.history.losses.push(measured.loss);
+        // One NaN for all that isn't finite, so that it is the same bits after a resume.
+        self.history.losses.push(if measured.loss.is_finite() { measured.loss } else { f32::NAN });
         self.history.step_ms.push(ms);
         let step = self.step();
         self.skipped += usize::from(!measured.finite);
