@@ -1,9 +1,11 @@
 //! Cases of a card run on a device and compared with the card's reference in f64: poisoned outputs, fresh random inputs.
 
 use crate::{Buffer, Device, Error};
+use graph::op::is_narrow;
 use graph::trace::PARAMETERS;
 use graph::{Call, Case, Fill, Graph, OpDef, Plan, PlanError, TensorType, Tuning, interpret, plan};
 use tensor::DType;
+use tensor::number::{decode, encode};
 use tensor::rng::Philox;
 
 /// Why a case could not be checked.
@@ -28,7 +30,7 @@ pub struct Outcome {
     pub error: f64,
     /// Where that is: output, element, value there, reference.
     pub worst: (usize, usize, f64, f64),
-    /// The outputs' bits, for comparing runs.
+    /// The outputs' bits, a word an element, for comparing runs.
     pub bits: Vec<Vec<u32>>,
 }
 
@@ -50,7 +52,12 @@ pub fn inputs(case: &Case, seed: u64) -> Vec<Vec<f64>> {
         }
         floats.into_iter().map(f64::from).collect()
     };
-    case.inputs.iter().enumerate().map(draw).collect()
+    // As stored: the reference is given the very numbers that the device is.
+    let stored = |(i, input): (usize, &graph::CaseInput)| {
+        let drawn: Vec<f64> = draw((i, input));
+        if is_narrow(input.ty.dtype) { decode(input.ty.dtype, &encode(input.ty.dtype, &drawn)) } else { drawn }
+    };
+    case.inputs.iter().enumerate().map(stored).collect()
 }
 
 /// The region that a case's outputs are assigned to.
@@ -126,9 +133,9 @@ pub fn compare(types: &[TensorType], bits: Vec<Vec<u32>>, wanted: &[Vec<f64>]) -
     outcome
 }
 
-/// A 32-bit element as a number.
+/// An element of two or four bytes as a number.
 pub fn number(dtype: DType, word: u32) -> f64 {
-    if dtype == DType::F32 { f64::from(f32::from_bits(word)) } else { f64::from(word) }
+    decode(dtype, &word.to_le_bytes()[..dtype.block_bytes()])[0]
 }
 
 fn distance(got: f64, want: f64) -> f64 {
@@ -145,11 +152,7 @@ fn run_plan(device: &Device, plan: Plan, case: &Case, given: &[Vec<f64>]) -> Res
     for (name, buffer) in &lent {
         if name == PARAMETERS {
             for (entry, (input, data)) in plan.entries.iter().zip(case.inputs.iter().zip(given)) {
-                let words: Vec<u32> = match input.ty.dtype {
-                    DType::F32 => data.iter().map(|&v| (v as f32).to_bits()).collect(),
-                    _ => data.iter().map(|&v| v as u32).collect(),
-                };
-                buffer.write(entry.place.offset, bytemuck::cast_slice(&words))?;
+                buffer.write(entry.place.offset, &encode(input.ty.dtype, data))?;
             }
         } else {
             buffer.write(0, &vec![0xff; buffer.bytes() as usize])?; // NaNs
@@ -163,9 +166,10 @@ fn run_plan(device: &Device, plan: Plan, case: &Case, given: &[Vec<f64>]) -> Res
     let (_, results) = buffers.iter().find(|(name, _)| *name == RESULTS).expect("every region is lent");
     let mut bits = Vec::new();
     for entry in recording.plan().entries.iter().filter(|e| e.place.buffer == index) {
-        let mut out = vec![0u32; entry.place.bytes as usize / 4];
-        results.read(entry.place.offset, bytemuck::cast_slice_mut(&mut out))?;
-        bits.push(out);
+        let mut out = vec![0u8; entry.place.bytes as usize];
+        results.read(entry.place.offset, &mut out)?;
+        let word = |b: &[u8]| b.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+        bits.push(out.chunks_exact(entry.ty.dtype.block_bytes()).map(word).collect());
     }
     Ok(bits)
 }

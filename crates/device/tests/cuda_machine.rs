@@ -259,6 +259,7 @@ fn products(device: &Device) {
         for (transpose_a, transpose_b) in [(false, false), (false, true), (true, false), (true, true)] {
             for epilogue in [Epilogue::None, Epilogue::Bias, Epilogue::Accumulate] {
                 let gemm = Gemm {
+                    dtype: tensor::DType::F32,
                     m,
                     n,
                     k,

@@ -276,7 +276,7 @@ pub fn tensor_table(captured: &[Captured], region: &[u8], reference: &Interprete
     let mut first = None;
     for tensor in captured {
         let bytes = &region[tensor.offset as usize..][..tensor.bytes as usize];
-        let numbers = numbers(tensor.dtype, bytes);
+        let numbers = tensor::number::decode(tensor.dtype, bytes);
         let wanted = reference.entries.get(&tensor.name).map_or(&[][..], Vec::as_slice);
         let (error, worst) = error(&numbers, wanted);
         let nans = numbers.iter().filter(|x| x.is_nan()).count();
@@ -293,15 +293,6 @@ pub fn tensor_table(captured: &[Captured], region: &[u8], reference: &Interprete
         |what| format!("first divergence: {what}"),
     );
     out + &verdict + "\n"
-}
-
-/// 32-bit elements as numbers.
-pub fn numbers(dtype: DType, bytes: &[u8]) -> Vec<f64> {
-    let word = |b: &[u8]| {
-        let word = u32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-        if dtype == DType::F32 { f64::from(f32::from_bits(word)) } else { f64::from(word) }
-    };
-    bytes.chunks_exact(4).map(word).collect()
 }
 
 /// The largest difference relative to the largest element that is wanted, and where; infinite where only one of

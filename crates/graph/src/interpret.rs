@@ -1,6 +1,6 @@
 //! The plain meaning of a graph: references run in f64, one node after the other.
 
-use crate::op::{Call, Meaning, OpDef};
+use crate::op::{Call, Meaning, OpDef, TensorType};
 use crate::pass;
 use crate::trace::{Graph, Source, ValueId};
 use std::collections::BTreeMap;
@@ -14,17 +14,18 @@ pub struct Interpreted {
     pub entries: BTreeMap<String, Vec<f64>>,
 }
 
-/// Runs a graph in f64. `given` holds inputs and regions' entries by name; an entry not given is zeros.
+/// Runs a graph in f64. `given` holds inputs and regions' entries by name; an entry not given is zeros. What is stored
+/// with fewer bits isn't rounded: a device's values of such a type are this far from these, and what follows from them.
 ///
 /// # Panics
-/// When an input is missing, a size is wrong, or a region holds elements that are not 4 bytes: broken callers.
+/// When an input is missing, a size is wrong, or a region holds elements of neither 2 nor 4 bytes: broken callers.
 pub fn interpret(graph: &Graph, given: &BTreeMap<String, Vec<f64>>) -> Interpreted {
-    let mut regions: Vec<Vec<f64>> = graph.regions.iter().map(|r| vec![0.0; words(r.bytes)]).collect();
+    let mut regions: Vec<Vec<f64>> = graph.regions.iter().map(|r| vec![0.0; slots(r.bytes)]).collect();
     for (region, memory) in graph.regions.iter().zip(&mut regions) {
         for entry in &region.entries {
-            assert_eq!(entry.ty.dtype.block_bytes(), 4, "`{}`: regions are interpreted as 4-byte elements", entry.name);
             if let Some(data) = given.get(&entry.name) {
-                memory[words(entry.offset)..][..entry.ty.elements()].copy_from_slice(data);
+                assert_eq!(data.len(), entry.ty.elements(), "`{}`: the size of what is given", entry.name);
+                store(memory, entry.offset, &entry.ty, data);
             }
         }
     }
@@ -73,7 +74,7 @@ impl Run<'_> {
                 assert_eq!(data.len(), elements, "input `{name}`");
                 data.clone()
             }
-            Source::Region { region, offset, .. } => self.regions[*region][words(*offset)..][..elements].to_vec(),
+            Source::Region { region, offset, .. } => load(&self.regions[*region], *offset, &value.ty),
             Source::Node { .. } => self.values[id].clone().expect("a value is made before it is read"),
             Source::View { of, offset } => {
                 let skip = *offset as usize / value.ty.dtype.block_bytes();
@@ -81,12 +82,11 @@ impl Run<'_> {
             }
             Source::Pack { region, parts } => {
                 let mut memory = self.regions[*region].clone();
-                memory.resize(elements, 0.0);
+                memory.resize(slots(value.ty.bytes()), 0.0);
                 for &(part, offset) in parts {
-                    let data = self.value(part);
-                    memory[words(offset)..][..data.len()].copy_from_slice(&data);
+                    store(&mut memory, offset, &self.graph.values[part].ty, &self.value(part));
                 }
-                memory
+                load(&memory, 0, &value.ty)
             }
             Source::Removed => panic!("a removed value is read"),
         }
@@ -96,32 +96,48 @@ impl Run<'_> {
         let outputs = self.graph.outputs.iter().map(|(name, id)| (name.clone(), self.value(*id))).collect();
         let packs: Vec<_> = (0..self.graph.values.len())
             .filter_map(|id| match self.graph.values[id].source {
-                Source::Pack { region, .. } => Some((region, self.value(id))),
+                Source::Pack { region, .. } => Some((region, id, self.value(id))),
                 _ => None,
             })
             .collect();
         let assigned: Vec<_> =
             self.graph.assignments.iter().map(|(state, value)| (*state, self.value(*value))).collect();
-        for (region, data) in packs {
-            self.regions[region] = data;
+        for (region, id, data) in packs {
+            store(&mut self.regions[region], 0, &self.graph.values[id].ty, &data);
         }
         for (state, data) in assigned {
             let Source::Region { region, offset, .. } = self.graph.values[state].source else {
                 panic!("only a region's values are assigned");
             };
-            self.regions[region][words(offset)..][..data.len()].copy_from_slice(&data);
+            store(&mut self.regions[region], offset, &self.graph.values[state].ty, &data);
         }
         let mut entries = BTreeMap::new();
         for (region, memory) in self.graph.regions.iter().zip(&self.regions) {
             for entry in &region.entries {
-                let data = memory[words(entry.offset)..][..entry.ty.elements()].to_vec();
-                entries.insert(entry.name.clone(), data);
+                entries.insert(entry.name.clone(), load(memory, entry.offset, &entry.ty));
             }
         }
         Interpreted { outputs, entries }
     }
 }
 
-fn words(bytes: u64) -> usize {
-    bytes as usize / 4
+/// A region's memory has a number for every two bytes; an element of four bytes is in the first of its two.
+fn slots(bytes: u64) -> usize {
+    bytes.div_ceil(2) as usize
+}
+
+fn stride(ty: &TensorType) -> usize {
+    match ty.dtype.block_bytes() {
+        2 => 1,
+        4 => 2,
+        bytes => panic!("{ty}: regions are interpreted as elements of 2 or 4 bytes, not {bytes}"),
+    }
+}
+
+fn load(memory: &[f64], offset: u64, ty: &TensorType) -> Vec<f64> {
+    memory[slots(offset)..].iter().step_by(stride(ty)).take(ty.elements()).copied().collect()
+}
+
+fn store(memory: &mut [f64], offset: u64, ty: &TensorType, data: &[f64]) {
+    memory[slots(offset)..].iter_mut().step_by(stride(ty)).zip(data).for_each(|(slot, x)| *slot = *x);
 }

@@ -1,6 +1,7 @@
 //! Launches: the closed list of what a device runs. An op's card lowers a call to launches; devices know nothing else.
 
 use std::fmt;
+use tensor::DType;
 
 /// CUDA C++ text, compiled by NVRTC at run time.
 #[derive(Debug)]
@@ -111,9 +112,11 @@ pub enum Epilogue {
     Accumulate,
 }
 
-/// A library's matrix product, f32, row-major: d[m, n] = op(a)[m, k] op(b)[k, n], `batch` times at the given strides.
+/// A library's matrix product with f32 sums, row-major: d[m, n] = op(a)[m, k] op(b)[k, n], `batch` times at the given strides.
 #[derive(Clone, Debug)]
 pub struct Gemm {
+    /// Element type of a, b, bias and d.
+    pub dtype: DType,
     /// Rows of d.
     pub m: usize,
     /// Columns of d.
@@ -177,6 +180,22 @@ impl Launch {
             Launch::Copy { from, to } => vec![*from, *to],
             Launch::Fill { to, .. } => vec![*to],
         }
+    }
+
+    /// The same launch with each operand replaced.
+    #[must_use]
+    pub fn with_operands(mut self, replace: impl Fn(Operand) -> Operand) -> Self {
+        let each = |operand: &mut Operand| *operand = replace(*operand);
+        match &mut self {
+            Launch::Kernel(k) => k.operands.iter_mut().for_each(each),
+            Launch::Cpu(k) => k.operands.iter_mut().for_each(each),
+            Launch::Gemm(g) => {
+                [&mut g.a, &mut g.b, &mut g.d, &mut g.workspace.0].into_iter().chain(&mut g.bias).for_each(each);
+            }
+            Launch::Copy { from, to } => [from, to].into_iter().for_each(each),
+            Launch::Fill { to, .. } => each(to),
+        }
+        self
     }
 
     /// A short name for listings.

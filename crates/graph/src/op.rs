@@ -273,6 +273,23 @@ impl Case {
         self
     }
 
+    /// The same with float tensors stored as `dtype`, and a tolerance of twice what rounding the results loses, or more.
+    #[must_use]
+    pub fn stored_as(&self, op: &OpDef, dtype: DType) -> Self {
+        let mut case = self.clone();
+        for (i, input) in case.inputs.iter_mut().enumerate() {
+            if input.ty.dtype == DType::F32 && !op.always_f32.contains(&i) {
+                input.ty.dtype = dtype;
+            }
+        }
+        if is_narrow(dtype) {
+            case.name = format!("{} {dtype}", self.name);
+            let rounding = if dtype == DType::Bf16 { 1.0 / 128.0 } else { 1.0 / 1024.0 };
+            case.tolerance = self.tolerance.max(rounding);
+        }
+        case
+    }
+
     /// The same, marked as a model's own shape.
     #[must_use]
     pub fn large(mut self) -> Self {
@@ -291,6 +308,14 @@ impl fmt::Display for Unsupported {
     }
 }
 
+/// Element types that activations are stored as. Sums are f32 whatever it is.
+pub const FLOATS: &[DType] = &[DType::F32, DType::Bf16, DType::F16];
+
+/// Whether elements of this type have 16 bits.
+pub fn is_narrow(dtype: DType) -> bool {
+    matches!(dtype, DType::Bf16 | DType::F16)
+}
+
 /// An op's card.
 pub struct OpDef {
     /// The op's name, also its folder's.
@@ -299,6 +324,10 @@ pub struct OpDef {
     pub formula: &'static str,
     /// Types of the outputs, or what is wrong with the inputs.
     pub infer: fn(&Params, &[TensorType]) -> Result<Vec<TensorType>, String>,
+    /// Element types that its float tensors may be stored as, all of them the same one; f32 first.
+    pub storage: &'static [DType],
+    /// The inputs that are f32 whatever the others are: saved statistics, counts, rates.
+    pub always_f32: &'static [usize],
     /// Pairs (output, input): the output may lie in that input's memory, element over element.
     pub sharing: &'static [(usize, usize)],
     /// Bytes and operations of a call.
@@ -323,6 +352,8 @@ impl OpDef {
         name: "",
         formula: "",
         infer: |_, _| Err("the card has no `infer`".into()),
+        storage: &[DType::F32],
+        always_f32: &[],
         sharing: &[],
         cost: |call| Cost::streaming(call, 1.0),
         meaning: Meaning::Loops(|_, _| Vec::new()),
@@ -332,6 +363,14 @@ impl OpDef {
         shaders: &[],
         cases: Vec::new,
     };
+
+    /// The cases with every element type that the card stores, those of f32 first.
+    pub fn cases_of_every_type(&self) -> Vec<Case> {
+        let cases = (self.cases)();
+        let narrow = self.storage.iter().filter(|dtype| is_narrow(**dtype));
+        let stored = narrow.flat_map(|&dtype| cases.iter().map(move |case| case.stored_as(self, dtype)));
+        cases.iter().cloned().chain(stored).collect()
+    }
 }
 
 impl fmt::Debug for OpDef {
@@ -361,6 +400,15 @@ pub mod expect {
             Ok(())
         } else {
             Err(format!("`{name}` has element type {}; only {dtype} is supported here", ty.dtype))
+        }
+    }
+
+    /// Input `name` is stored as one of `FLOATS`, which is answered.
+    pub fn float(name: &str, ty: &TensorType) -> Result<DType, String> {
+        if super::FLOATS.contains(&ty.dtype) {
+            Ok(ty.dtype)
+        } else {
+            Err(format!("`{name}` has element type {}; only f32, bf16 and f16 are supported here", ty.dtype))
         }
     }
 

@@ -1,11 +1,10 @@
 //! Which op runs on which kind of device with which element types, asked of the cards; the table in `docs/ops.md`.
 
-use graph::{Call, Case, DeviceKind, Limits, Meaning, OpDef, Spec, TensorType};
+use graph::op::FLOATS;
+use graph::{Call, Case, DeviceKind, Limits, Lowering, Meaning, OpDef, Spec, TensorType};
 use serde::Serialize;
+use std::fmt;
 use tensor::DType;
-
-/// Element types that an op's f32 tensors are tried with.
-const FLOATS: [DType; 4] = [DType::F32, DType::F64, DType::Bf16, DType::F16];
 
 /// One op's line of the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,12 +17,28 @@ pub struct Support {
     pub gradient: bool,
     /// Whether it replaces several plain ops.
     pub fused: bool,
-    /// Element types with kernels for processors.
-    pub cpu: Vec<&'static str>,
-    /// Element types with shaders for Vulkan.
-    pub vulkan: Vec<&'static str>,
-    /// Element types with kernels for CUDA.
-    pub cuda: Vec<&'static str>,
+    /// Element types that processors run.
+    pub cpu: Vec<Kernels>,
+    /// Element types that Vulkan runs.
+    pub vulkan: Vec<Kernels>,
+    /// Element types that CUDA runs.
+    pub cuda: Vec<Kernels>,
+}
+
+/// An element type that an op runs with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Kernels {
+    /// The type.
+    #[serde(rename = "type")]
+    pub dtype: &'static str,
+    /// Whether there are kernels of its own; otherwise those of f32 run over scratch, between casts.
+    pub native: bool,
+}
+
+impl fmt::Display for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.dtype, if self.native { "" } else { " (widened)" })
+    }
 }
 
 /// The whole table, in the order of the list of ops.
@@ -54,9 +69,10 @@ pub fn support(op: &'static OpDef) -> Support {
 pub fn markdown() -> String {
     let mut page = String::from(
         "# Ops\n\n\
-        Made by `rondo ops --markdown` and compared by a test. Each cell names the element types for which the op has kernels \
-        for all of its cases: on a CPU for AVX-512, AVX2 and portable code, on Vulkan for subgroups of 8, 32 and 64, on \
-        CUDA with and without cuBLASLt. Index tensors are u32. *Fused* ops replace several plain ops after gradients are \
+        Made by `rondo ops --markdown` and compared by a test. Each cell names the element types with which all of the op's \
+        cases run: on a CPU with AVX-512, AVX2 and portable code, on Vulkan with subgroups of 8, 32 and 64, on CUDA with and \
+        without cuBLASLt. *Widened* means that f32 kernels run over scratch, between casts; the others have kernels of their \
+        own. Sums are f32 always. Index tensors are u32. *Fused* ops replace several plain ops after gradients are \
         taken, so they have none of their own.\n\n\
         | op | formula | gradient | CPU | Vulkan | CUDA |\n|---|---|---|---|---|---|\n",
     );
@@ -66,49 +82,55 @@ pub fn markdown() -> String {
             (false, true) => "yes",
             (false, false) => "",
         };
-        let cells = [&row.cpu, &row.vulkan, &row.cuda].map(|types| types.join(", "));
+        let cells = [&row.cpu, &row.vulkan, &row.cuda]
+            .map(|types| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
         let formula = row.formula.replace('|', "\\|");
         page += &format!("| `{}` | `{formula}` | {gradient} | {} |\n", row.op, cells.join(" | "));
     }
     page
 }
 
-/// The element types with which every case can be lowered for every one of the machines.
-fn types_on(op: &'static OpDef, specs: &[Spec]) -> Vec<&'static str> {
+/// The element types with which every case can be lowered for every one of the machines, and whether without casts.
+fn types_on(op: &'static OpDef, specs: &[Spec]) -> Vec<Kernels> {
     let cases = (op.cases)();
-    let fits = |dtype: DType| cases.iter().all(|case| specs.iter().all(|spec| lowers(op, case, dtype, spec)));
-    match main_type(op, &cases) {
-        DType::F32 => FLOATS.into_iter().filter(|d| fits(*d)).map(DType::name).collect(),
-        other => Some(other).into_iter().filter(|d| fits(*d)).map(DType::name).collect(),
+    let on = |dtype: DType| {
+        let every = cases.iter().flat_map(|case| specs.iter().map(move |spec| (case.stored_as(op, dtype), spec)));
+        let lowered: Option<Vec<bool>> = every.map(|(case, spec)| lowers(op, &case, spec)).collect();
+        lowered.map(|native| Kernels { dtype: dtype.name(), native: !native.contains(&false) })
+    };
+    if op == &ops::cast::CAST {
+        // Each of its cases has two types, and all of them together every type.
+        return on(DType::F32)
+            .into_iter()
+            .flat_map(|k| FLOATS.iter().map(move |d| Kernels { dtype: d.name(), ..k }))
+            .collect();
+    }
+    match made_type(op, &cases) {
+        Some(only) => on(DType::F32).map(|kernels| Kernels { dtype: only.name(), ..kernels }).into_iter().collect(),
+        None => op.storage.iter().filter_map(|dtype| on(*dtype)).collect(),
     }
 }
 
-/// f32 if any of the op's tensors is, else the type of what it makes.
-fn main_type(op: &OpDef, cases: &[Case]) -> DType {
-    let mut outputs = cases.iter().filter_map(|c| (op.infer)(&c.params, &types(c, DType::F32)).ok()).flatten();
+/// The type of what an op makes that takes no f32 and makes none.
+fn made_type(op: &OpDef, cases: &[Case]) -> Option<DType> {
     let takes_f32 = cases.iter().flat_map(|c| &c.inputs).any(|i| i.ty.dtype == DType::F32);
-    match outputs.next() {
-        Some(first) if !takes_f32 && first.dtype != DType::F32 => first.dtype,
-        _ => DType::F32,
-    }
+    let outputs = cases.iter().filter_map(|c| (op.infer)(&c.params, &types(c)).ok()).flatten().next()?;
+    (!takes_f32 && outputs.dtype != DType::F32).then_some(outputs.dtype)
 }
 
-/// A case's input types with `dtype` in place of f32.
-fn types(case: &Case, dtype: DType) -> Vec<TensorType> {
-    let swap = |d: DType| if d == DType::F32 { dtype } else { d };
-    case.inputs.iter().map(|i| TensorType::new(swap(i.ty.dtype), i.ty.shape.clone())).collect()
+fn types(case: &Case) -> Vec<TensorType> {
+    case.inputs.iter().map(|i| i.ty.clone()).collect()
 }
 
-fn lowers(op: &'static OpDef, case: &Case, dtype: DType, spec: &Spec) -> bool {
-    let inputs = types(case, dtype);
-    let Ok(outputs) = (op.infer)(&case.params, &inputs) else { return false };
-    // An op that takes no f32 makes one type only.
-    if dtype != DType::F32 && inputs == types(case, DType::F32) && outputs.iter().all(|o| o.dtype != dtype) {
-        return false;
-    }
+/// Whether a case is lowered without casts around it; `None` where it isn't at all.
+fn lowers(op: &'static OpDef, case: &Case, spec: &Spec) -> Option<bool> {
+    let inputs = types(case);
+    let outputs = (op.infer)(&case.params, &inputs).ok()?;
     let call = Call { params: &case.params, inputs: &inputs, outputs: &outputs };
-    let variants = (op.variants)(&call, spec);
-    !variants.is_empty() && variants.iter().all(|variant| (op.lower)(&call, spec, variant).is_ok())
+    let lowerings: Option<Vec<_>> =
+        (op.variants)(&call, spec).iter().map(|variant| (op.lower)(&call, spec, variant).ok()).collect();
+    let own = |lowering: &Lowering| op == &ops::cast::CAST || !ops::common::is_widened(lowering);
+    lowerings.filter(|all| !all.is_empty()).map(|all| all.iter().all(own))
 }
 
 /// A machine that exists nowhere and has what every one of its kind has.
@@ -124,7 +146,7 @@ fn spec(kind: DeviceKind, architecture: &str) -> Spec {
         memory_bytes: 64 << 30,
         largest_allocation: 2 << 30,
         argument_bytes: 128,
-        features: Vec::new(),
+        features: if kind == DeviceKind::Vulkan { vec!["storage16".into()] } else { Vec::new() },
         limits: Limits { bytes_per_second: 1e11, f32_flops: 1e12, launch_seconds: 1e-6 },
     }
 }

@@ -7,6 +7,7 @@ pub mod argmax;
 pub mod attention;
 pub mod bias_gelu;
 pub mod cached_attention;
+pub mod cast;
 pub mod common;
 pub mod cross_entropy;
 pub mod elementwise;
@@ -35,6 +36,7 @@ pub static OPS: &[&OpDef] = &[
     &attention::ATTENTION,
     &attention::ATTENTION_BACKWARD,
     &cached_attention::CACHED_ATTENTION,
+    &cast::CAST,
     &cross_entropy::CROSS_ENTROPY,
     &cross_entropy::CROSS_ENTROPY_BACKWARD,
     &elementwise::ADD,

@@ -11,7 +11,7 @@ use tensor::rng::Philox;
 fn failures(device: &Device, include: impl Fn(&Case) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for &op in ops::OPS {
-        for case in (op.cases)().iter().filter(|c| include(c)) {
+        for case in op.cases_of_every_type().iter().filter(|c| include(c)) {
             let types: Vec<_> = case.inputs.iter().map(|i| i.ty.clone()).collect();
             let outputs = (op.infer)(&case.params, &types).unwrap_or_else(|e| panic!("{} {}: {e}", op.name, case.name));
             let call = graph::Call { params: &case.params, inputs: &types, outputs: &outputs };
@@ -126,7 +126,7 @@ fn finite_differences(op: &'static OpDef, case: &Case) -> Vec<String> {
         let inputs: Vec<_> =
             types.iter().enumerate().map(|(i, t)| g.parameter(&i.to_string(), t.dtype, t.shape.clone())).collect();
         let out = g.emit(op, &inputs.iter().collect::<Vec<_>>(), case.params.clone())[0].clone();
-        let weights = g.input("weights", DType::F32, out.shape().clone());
+        let weights = g.input("weights", out.dtype(), out.shape().clone());
         let loss = ops::reduce::sum_to(&ops::elementwise::mul(&out, &weights), &[1].into());
         g.output("loss", &loss);
         let wanted: Vec<_> = floats.iter().map(|&i| inputs[i].clone()).collect();
@@ -171,7 +171,7 @@ fn finite_differences(op: &'static OpDef, case: &Case) -> Vec<String> {
 fn fused_ops_match_their_own_pattern() {
     for &op in ops::OPS {
         let Meaning::Unfused(fusion) = op.meaning else { continue };
-        for case in (op.cases)().iter().filter(|c| !c.large) {
+        for case in op.cases_of_every_type().iter().filter(|c| !c.large) {
             let unfused = Graph::trace(|g| {
                 let inputs: Vec<_> = case
                     .inputs
@@ -212,7 +212,7 @@ fn every_folder_is_in_the_list() {
 fn every_card_is_complete() {
     for op in ops::OPS {
         assert!(!op.formula.is_empty(), "{}: no formula", op.name);
-        let cases = (op.cases)();
+        let cases = op.cases_of_every_type();
         assert!(cases.iter().any(|c| !c.large), "{}: no small case", op.name);
         let mut names: Vec<_> = cases.iter().map(|c| &c.name).collect();
         names.sort();

@@ -3,6 +3,7 @@
 pub mod dtype;
 pub mod file;
 pub mod hash;
+pub mod number;
 pub mod rng;
 pub mod shape;
 

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::data::{Batch, Staging};
 use crate::trainer::{Trainer, layout};
 use crate::{Error, Run, step};
-use graph::debug::{CAPTURED, capture, numbers, op_table, tensor_table};
+use graph::debug::{CAPTURED, capture, op_table, tensor_table};
 use graph::interpret::interpret;
 use graph::{Graph, Limits};
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ fn given(
         let bytes = trainer.region(&region.name)?;
         for entry in &region.entries {
             let own = &bytes[entry.offset as usize..][..entry.ty.bytes() as usize];
-            all.insert(entry.name.clone(), numbers(entry.ty.dtype, own));
+            all.insert(entry.name.clone(), tensor::number::decode(entry.ty.dtype, own));
         }
     }
     Ok(all)

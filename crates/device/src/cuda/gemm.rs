@@ -10,6 +10,7 @@ use graph::launch::Epilogue;
 use std::ffi::c_void;
 use std::path::PathBuf;
 use std::ptr::{from_ref, null_mut};
+use tensor::DType;
 
 /// The loaded library.
 pub struct Library {
@@ -72,9 +73,9 @@ impl Product {
         let (rows_b, columns_b) = if gemm.transpose_b { (k, n) } else { (n, k) };
         let (rows_a, columns_a) = if gemm.transpose_a { (m, k) } else { (k, m) };
         let layouts = [
-            Layout::new(gpu, rows_b, columns_b, gemm.batch, stride_b)?,
-            Layout::new(gpu, rows_a, columns_a, gemm.batch, stride_a)?,
-            Layout::new(gpu, n, m, gemm.batch, stride_d)?,
+            Layout::new(gpu, gemm.dtype, [rows_b, columns_b], gemm.batch, stride_b)?,
+            Layout::new(gpu, gemm.dtype, [rows_a, columns_a], gemm.batch, stride_a)?,
+            Layout::new(gpu, gemm.dtype, [n, m], gemm.batch, stride_d)?,
         ];
         let addresses = [b, a, d];
         let workspace = (workspace, gemm.workspace.1 as usize);
@@ -213,10 +214,15 @@ impl Drop for Description {
 struct Layout(sys::cublasLtMatrixLayout_t);
 
 impl Layout {
-    fn new(gpu: &Gpu, rows: u64, columns: u64, batch: usize, stride: usize) -> Result<Self, Error> {
+    fn new(gpu: &Gpu, dtype: DType, [rows, columns]: [u64; 2], batch: usize, stride: usize) -> Result<Self, Error> {
         use sys::cublasLtMatrixLayoutAttribute_t as L;
         let mut handle = null_mut();
-        let kind = sys::cudaDataType_t::CUDA_R_32F;
+        let kind = match dtype {
+            DType::F32 => sys::cudaDataType_t::CUDA_R_32F,
+            DType::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
+            DType::F16 => sys::cudaDataType_t::CUDA_R_16F,
+            other => return Err(gpu.mismatch(format!("a library's product of {other}; it is of f32, bf16 or f16"))),
+        };
         // SAFETY: the place is for a handle.
         let status = unsafe { sys::cublasLtMatrixLayoutCreate(&mut handle, kind, rows, columns, rows as i64) };
         check(gpu, "cublasLtMatrixLayoutCreate", status)?;

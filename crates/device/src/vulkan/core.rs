@@ -54,12 +54,15 @@ impl Core {
             .subgroup_size_control(true)
             .compute_full_subgroups(physical.full_subgroups);
         let features = vk::PhysicalDeviceFeatures::default().shader_int64(physical.int64);
+        let mut storage16 =
+            vk::PhysicalDevice16BitStorageFeatures::default().storage_buffer16_bit_access(physical.storage16);
         let mut info = vk::DeviceCreateInfo::default()
             .queue_create_infos(&queues)
             .enabled_extension_names(&extensions)
             .enabled_features(&features)
             .push_next(&mut address)
-            .push_next(&mut timeline);
+            .push_next(&mut timeline)
+            .push_next(&mut storage16);
         if physical.fixed_subgroup || physical.full_subgroups {
             info = info.push_next(&mut control);
         }

@@ -23,6 +23,8 @@ pub struct Physical {
     pub full_subgroups: bool,
     /// Whether 64-bit integers may be used.
     pub int64: bool,
+    /// Whether shaders may load and store 16-bit elements.
+    pub storage16: bool,
     /// Seconds of one tick of the clock; `None` without timestamps.
     pub seconds_per_tick: Option<f64>,
     /// Bits of a timestamp that count.
@@ -78,6 +80,7 @@ struct Asked {
     features: vk::PhysicalDeviceFeatures,
     address: vk::PhysicalDeviceBufferDeviceAddressFeatures<'static>,
     timeline: vk::PhysicalDeviceTimelineSemaphoreFeatures<'static>,
+    storage16: vk::PhysicalDevice16BitStorageFeatures<'static>,
     control: vk::PhysicalDeviceSubgroupSizeControlFeatures<'static>,
     extensions: Vec<&'static CStr>,
 }
@@ -103,8 +106,10 @@ fn ask(instance: &Instance, device: vk::PhysicalDevice) -> Result<Asked, Error> 
         .push_next(&mut asked.driver)
         .push_next(&mut asked.subgroup)
         .push_next(&mut asked.maintenance3);
-    let mut features =
-        vk::PhysicalDeviceFeatures2::default().push_next(&mut asked.address).push_next(&mut asked.timeline);
+    let mut features = vk::PhysicalDeviceFeatures2::default()
+        .push_next(&mut asked.address)
+        .push_next(&mut asked.timeline)
+        .push_next(&mut asked.storage16);
     if control {
         properties = properties.push_next(&mut asked.sizes);
         features = features.push_next(&mut asked.control);
@@ -190,6 +195,7 @@ fn describe(instance: &Instance, raw: vk::PhysicalDevice) -> Result<Physical, Er
         fixed_subgroup: control && in_compute && several,
         full_subgroups: control && asked.control.compute_full_subgroups == vk::TRUE,
         int64: asked.features.shader_int64 == vk::TRUE,
+        storage16: asked.storage16.storage_buffer16_bit_access == vk::TRUE,
         seconds_per_tick: (tick_bits > 0).then_some(period),
         tick_mask: if tick_bits >= 64 { u64::MAX } else { (1 << tick_bits) - 1 },
         max_groups: asked.properties.limits.max_compute_work_group_count,
@@ -211,6 +217,9 @@ fn spec(name: String, asked: &Asked, memory: &vk::PhysicalDeviceMemoryProperties
     let mut features = Vec::new();
     if asked.features.shader_int64 == vk::TRUE {
         features.push("int64".to_owned());
+    }
+    if asked.storage16.storage_buffer16_bit_access == vk::TRUE {
+        features.push("storage16".to_owned());
     }
     if software {
         features.push("software".into());

@@ -105,7 +105,9 @@ impl<'a> Places<'a> {
             Launch::Gemm(_) => refuse("a library's matrix product"),
             Launch::Copy { .. } => {
                 let bytes = planned.places[0].0.bytes;
-                let words = self.words(planned.places[1].0.bytes.min(bytes), &addresses)?;
+                // What follows an odd number of 16-bit elements is padding: everything starts at whole words.
+                let bytes = planned.places[1].0.bytes.min(bytes).next_multiple_of(4);
+                let words = self.words(bytes, &addresses)?;
                 let wide = words.is_multiple_of(4) && addresses.iter().all(|a| a.is_multiple_of(16));
                 let count = if wide { words / 4 } else { words };
                 own(self.core, &shaders::COPY, &[u32::from(wide)], count, arguments(&addresses, &[count]))

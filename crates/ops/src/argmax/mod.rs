@@ -3,7 +3,7 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef, Params, Shader, Spec,
     Tensor, TensorType, Unsupported,
@@ -20,9 +20,10 @@ pub static ARGMAX: OpDef = OpDef {
     name: "argmax",
     formula: "y[i] = min argmax_j x[i, j]",
     infer,
+    storage: FLOATS,
     cost: |call| Cost { flops: call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -36,7 +37,7 @@ pub fn argmax(x: &Tensor) -> Tensor {
 
 fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 1)?;
-    expect::dtype("x", &types[0], DType::F32)?;
+    expect::float("x", &types[0])?;
     expect::rank("x", &types[0], 2)?;
     if types[0].shape.last() == 0 {
         return Err(format!("`x` has shape {}; a row needs an element", types[0].shape));
@@ -62,7 +63,7 @@ static CUDA: CudaSource =
 static SHADER: Shader = Shader { name: "argmax", source: "argmax/argmax.comp", defines: &[], spirv: spirv!("argmax") };
 
 /// Kernel words: rows, n. A group a row on GPUs.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [rows, n] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let (words, operands) = (vec![rows as u32, n as u32], common::operands(1, 1));
     let (source, entry) = match spec.kind {

@@ -7,7 +7,7 @@
 pub(crate) mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, Kernel, KernelSource, Launch, Lowering,
     Meaning, OpDef, Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
@@ -27,10 +27,11 @@ pub static ATTENTION: OpDef = OpDef {
     name: "attention",
     formula: "out = softmax(q k^T / sqrt(head_dim), causal in each sequence) v",
     infer,
+    storage: FLOATS,
     cost: |call| cost(call, 4.0),
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&FORWARD],
     cases: || cases(false),
     ..OpDef::BASE
@@ -41,9 +42,11 @@ pub static ATTENTION_BACKWARD: OpDef = OpDef {
     name: "attention_backward",
     formula: "p = exp(scale q k^T - lse); dv = p^T dout; ds = p (dout v^T - dout.out) scale; dq = ds k; dk = ds^T q",
     infer: infer_backward,
+    storage: FLOATS,
+    always_f32: &[3],
     cost: |call| cost(call, 10.0),
     meaning: Meaning::Loops(reference_backward),
-    lower: lower_backward,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower_backward(call, spec)),
     shaders: &[&BACKWARD_Q, &BACKWARD_KV],
     cases: || cases(true),
     ..OpDef::BASE
@@ -108,7 +111,7 @@ impl Sizes {
 
 fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 2)?;
-    expect::dtype("qkv", &types[0], DType::F32)?;
+    let dtype = expect::float("qkv", &types[0])?;
     expect::rank("qkv", &types[0], 2)?;
     expect::dtype("cu_seqlens", &types[1], DType::U32)?;
     expect::rank("cu_seqlens", &types[1], 1)?;
@@ -124,14 +127,14 @@ fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, Strin
     if types[1].elements() == 0 {
         return Err("`cu_seqlens` is empty; expected one more entry than there are sequences".into());
     }
-    Ok(vec![TensorType::f32([tokens, width]), TensorType::f32([heads, tokens])])
+    Ok(vec![TensorType::new(dtype, [tokens, width]), TensorType::f32([heads, tokens])])
 }
 
 fn infer_backward(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 5)?;
     let forward = infer(params, &types[..2])?;
     for ((name, want), ty) in [("out", 0), ("lse", 1), ("dout", 0)].into_iter().zip(&types[2..]) {
-        expect::dtype(name, ty, DType::F32)?;
+        expect::dtype(name, ty, forward[want].dtype)?;
         expect::shape(name, ty, &forward[want].shape)?;
     }
     Ok(vec![types[0].clone()])
@@ -221,14 +224,14 @@ static BACKWARD_KV: Shader = Shader {
     spirv: spirv!("attention_backward_kv"),
 };
 
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let s = Sizes::of(call);
     let launch = by_tiles(spec, ("attention", cpu::select_forward, &FORWARD), &s, s.heads, common::operands(2, 2))?;
     Ok(Lowering::one(launch))
 }
 
 /// dq and each row's dout.out, then dk and dv, which need those.
-fn lower_backward(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower_backward(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let s = Sizes::of(call);
     let mut operands = common::operands(5, 1);
     operands.push(Operand::Scratch(0));
@@ -339,7 +342,7 @@ mod tests {
         let inputs = [TensorType::f32([8, 3 * 2 * 6]), TensorType::new(DType::U32, [2])];
         let outputs = infer(&params, &inputs).expect("the shapes are right");
         let spec = Spec { kind: DeviceKind::Vulkan, ..cpu_spec() };
-        let refused = lower(&Call { params: &params, inputs: &inputs, outputs: &outputs }, &spec, "default");
+        let refused = lower(&Call { params: &params, inputs: &inputs, outputs: &outputs }, &spec);
         assert!(refused.is_err_and(|why| why.0.contains("head_dim 6")));
     }
 

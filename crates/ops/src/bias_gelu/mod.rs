@@ -3,12 +3,11 @@
 mod cpu;
 
 use crate::{common, elementwise};
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Fusion, KernelSource, Lowering, Meaning, OpDef, Params,
     Shader, Spec, TensorType, Unsupported,
 };
-use tensor::DType;
 
 /// Elements that one CPU part computes.
 const CPU_CHUNK: usize = 8192;
@@ -20,6 +19,7 @@ pub static BIAS_GELU: OpDef = OpDef {
     name: "bias_gelu",
     formula: "h = x + bias, y = gelu(h)",
     infer,
+    storage: FLOATS,
     sharing: &[(0, 0)],
     cost: |call| Cost::streaming(call, 21.0),
     meaning: Meaning::Unfused(Fusion {
@@ -30,7 +30,7 @@ pub static BIAS_GELU: OpDef = OpDef {
         },
         params: |_| Params::NONE,
     }),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -39,8 +39,8 @@ pub static BIAS_GELU: OpDef = OpDef {
 fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 2)?;
     let [x, bias] = types else { unreachable!("there are two inputs") };
-    expect::dtype("x", x, DType::F32)?;
-    expect::dtype("bias", bias, DType::F32)?;
+    let dtype = expect::float("x", x)?;
+    expect::dtype("bias", bias, dtype)?;
     expect::shape("bias", bias, &x.shape[x.shape.len().saturating_sub(1)..])?;
     Ok(vec![x.clone(), x.clone()])
 }
@@ -53,7 +53,7 @@ static SHADER: Shader =
     Shader { name: "bias_gelu", source: "bias_gelu/bias_gelu.comp", defines: &[], spirv: spirv!("bias_gelu") };
 
 /// Kernel words: elements, columns.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let (elements, columns) = (call.inputs[0].elements(), call.inputs[1].elements());
     let words = vec![elements as u32, columns as u32];
     let operands = common::operands(2, 2);

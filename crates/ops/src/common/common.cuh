@@ -40,3 +40,24 @@ __device__ __forceinline__ float block_max(float v) {
   __syncthreads();
   return warp_max(lane < blockDim.x >> 5 ? parts[lane] : -INFINITY_);
 }
+
+// bf16 and f16 as their bits: to the nearest, ties to even; NaNs stay NaNs, what is too large is infinite.
+__device__ __forceinline__ float float_of_bf16(unsigned short x) { return __uint_as_float((unsigned)x << 16); }
+
+__device__ __forceinline__ unsigned short bf16_of(float x) {
+  unsigned short y;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y) : "f"(x));
+  return y;
+}
+
+__device__ __forceinline__ float float_of_f16(unsigned short x) {
+  float y;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x));
+  return y;
+}
+
+__device__ __forceinline__ unsigned short f16_of(float x) {
+  unsigned short y;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
+  return y;
+}

@@ -35,6 +35,85 @@ pub fn chunk(len: usize, chunk: usize, part: usize) -> Range<usize> {
     part * chunk..len.min((part + 1) * chunk)
 }
 
+/// An element as it is stored; what is computed with it is f32.
+pub trait Element: Pod {
+    /// As f32.
+    fn get(self) -> f32;
+    /// The nearest to x, ties to even.
+    fn of(x: f32) -> Self;
+}
+
+/// bf16 as its bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(transparent)]
+pub struct Bf16(pub u16);
+
+/// f16 as its bits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(transparent)]
+pub struct F16(pub u16);
+
+// SAFETY: they are u16 by another name.
+unsafe impl bytemuck::Zeroable for Bf16 {}
+// SAFETY: as above.
+unsafe impl Pod for Bf16 {}
+// SAFETY: as above.
+unsafe impl bytemuck::Zeroable for F16 {}
+// SAFETY: as above.
+unsafe impl Pod for F16 {}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn get(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        x
+    }
+}
+
+impl Element for Bf16 {
+    #[inline(always)]
+    fn get(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        let quiet = bits >> 16 | 0x40;
+        Bf16(if bits & 0x7fff_ffff > 0x7f80_0000 { quiet } else { rounded } as u16)
+    }
+}
+
+impl Element for F16 {
+    /// Whole steps of 2^-24 below 2^-14, and the exponent moved above; all three forms are made and one is taken.
+    #[inline(always)]
+    fn get(self) -> f32 {
+        let bits = u32::from(self.0);
+        let (sign, exponent, fraction) = ((bits & 0x8000) << 16, bits & 0x7c00, bits & 0x3ff);
+        let small = (fraction as i32 as f32 * (1.0 / 16_777_216.0)).to_bits();
+        let normal = ((bits & 0x7fff) << 13) + (112 << 23);
+        let large = 0x7f80_0000 | fraction << 13;
+        let magnitude = if exponent == 0 { small } else { normal };
+        f32::from_bits(sign | if exponent == 0x7c00 { large } else { magnitude })
+    }
+
+    /// Below 2^-14 the sum with 1/2 rounds to whole steps of 2^-24.
+    #[inline(always)]
+    fn of(x: f32) -> Self {
+        let (sign, bits) = (x.to_bits() >> 16 & 0x8000, x.to_bits() & 0x7fff_ffff);
+        let small = (f32::from_bits(bits) + 0.5).to_bits().wrapping_sub(0.5f32.to_bits());
+        let normal = bits.wrapping_add(0xc800_0fff + (bits >> 13 & 1)) >> 13;
+        let magnitude = if bits < 0x3880_0000 { small } else { normal };
+        let magnitude = if bits >= 0x477f_f000 { 0x7c00 } else { magnitude };
+        F16((sign | if bits > 0x7f80_0000 { 0x7e00 } else { magnitude }) as u16)
+    }
+}
+
 /// to[j] = f(j, from[j]); `to` may be `from`: the compiler must see both situations to vectorise them. Plain loops, as
 /// `for_each` with a large closure is not inlined, and then compiled without the instruction set.
 ///

@@ -6,7 +6,7 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning, OpDef,
     Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
@@ -23,10 +23,11 @@ pub static CROSS_ENTROPY: OpDef = OpDef {
     name: "cross_entropy",
     formula: "loss = mean_t lse(logits[t]) - logits[t, target[t]]",
     infer,
+    storage: FLOATS,
     cost: |call| Cost { flops: 5.0 * call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&ROWS, &MEAN],
     cases,
     ..OpDef::BASE
@@ -37,17 +38,19 @@ pub static CROSS_ENTROPY_BACKWARD: OpDef = OpDef {
     name: "cross_entropy_backward",
     formula: "dlogits[t, j] = (exp(logits[t, j] - lse[t]) - [j = target[t]]) dloss / count",
     infer: infer_backward,
+    storage: FLOATS,
+    always_f32: &[2, 3, 4],
     sharing: &[(0, 0)],
     cost: |call| Cost::streaming(call, 5.0),
     meaning: Meaning::Loops(reference_backward),
-    lower: lower_backward,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower_backward(call, spec)),
     shaders: &[&BACKWARD],
     cases: cases_backward,
     ..OpDef::BASE
 };
 
 /// The mean over targets other than `ignore_index` of the negative log-likelihood; 0 if there are none: [1].
-/// logits: [tokens, vocab] f32; targets: [tokens] u32.
+/// logits: [tokens, vocab], any float; targets: [tokens] u32.
 #[track_caller]
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, ignore_index: usize) -> Tensor {
     let params = Params::NONE.with_u32("ignore_index", ignore_index);
@@ -64,7 +67,7 @@ fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
 
 fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 2)?;
-    expect::dtype("logits", &types[0], DType::F32)?;
+    expect::float("logits", &types[0])?;
     expect::rank("logits", &types[0], 2)?;
     expect::dtype("targets", &types[1], DType::U32)?;
     let tokens = types[0].shape[0];
@@ -137,7 +140,7 @@ static BACKWARD: Shader = Shader {
 };
 
 /// Each row's logsumexp and loss, then the mean of the losses in a fixed order.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [tokens, vocab] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let ignore = call.params.u32("ignore_index") as u32;
     let rows = [Operand::Input(0), Operand::Input(1), Operand::Output(1), Operand::Scratch(0)].to_vec();
@@ -154,7 +157,7 @@ fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
     Ok(Lowering { scratch: vec![(tokens * 4) as u64], launches: vec![rows, mean] })
 }
 
-fn lower_backward(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower_backward(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [tokens, vocab] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let ignore = call.params.u32("ignore_index") as u32;
     let kernel = ("cross_entropy_backward", cpu::select_backward as _, &BACKWARD);

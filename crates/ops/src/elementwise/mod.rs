@@ -13,7 +13,6 @@ use graph::{
     Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Params, Shader, Spec, Tensor,
     TensorType, Unsupported,
 };
-use tensor::DType;
 
 /// Elements that one GPU group computes at a time, four a thread.
 const GPU_CHUNK: usize = 1024;
@@ -22,9 +21,8 @@ const CPU_CHUNK: usize = 8192;
 
 fn infer(inputs: usize, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, inputs)?;
-    for (name, ty) in ["a", "b"].iter().zip(types) {
-        expect::dtype(name, ty, DType::F32)?;
-    }
+    let dtype = expect::float("a", &types[0])?;
+    types[1..].iter().try_for_each(|b| expect::dtype("b", b, dtype))?;
     if let [a, b] = types {
         let row = *b.shape == a.shape[a.shape.len().saturating_sub(1)..];
         if b.shape != a.shape && !row && b.elements() != 1 {

@@ -1,7 +1,8 @@
 //! The table of elementwise ops: a row gives the expression for GPUs, for the CPU and in f64, and the gradient.
 
 use super::{cases, cost, cpu, infer, lower, reference, unbroadcast};
-use crate::common::math;
+use crate::common::{self, math};
+use graph::op::FLOATS;
 use graph::{Backward, CpuArgs, CudaSource, Meaning, OpDef, Params, Shader, Tensor};
 
 /// One card a row. `a`, `b` and `s` are the names in the expression, which is valid CUDA C++ and GLSL.
@@ -17,11 +18,14 @@ macro_rules! table {
             name: $name,
             formula: $formula,
             infer: |_, types| infer(INPUTS.$function, types),
+            storage: FLOATS,
             sharing: &[(0, 0)],
             cost: |call| cost(call, $flops),
             meaning: Meaning::Loops(|call, inputs| reference(call, inputs, $f64)),
             gradient: Some($gradient),
-            lower: |call, spec, _| lower(call, spec, &sources::$function::CUDA, &sources::$function::SHADER, sources::$function::select),
+            lower: |call, spec, _| common::widened(call, spec, &[], |call| {
+                lower(call, spec, &sources::$function::CUDA, &sources::$function::SHADER, sources::$function::select)
+            }),
             shaders: &[&sources::$function::SHADER],
             cases: || cases(INPUTS.$function, false $(|| stringify!($s) == "s")?),
             ..OpDef::BASE

@@ -6,7 +6,7 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef,
     Params, Shader, Spec, Tensor, TensorType, Unsupported,
@@ -25,13 +25,14 @@ pub static EMBED: OpDef = OpDef {
     name: "embed",
     formula: "y[t] = table[ids[t]]",
     infer,
+    storage: FLOATS,
     cost: |call| {
         let rows = 2.0 * call.outputs[0].bytes() as f64;
         Cost { bytes: rows + call.inputs[0].bytes() as f64, flops: 0.0 }
     },
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower: |call, spec, _| lower(call, spec, &FORWARD),
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec, &FORWARD)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -42,9 +43,10 @@ pub static EMBED_BACKWARD: OpDef = OpDef {
     name: "embed_backward",
     formula: "dtable[v] = sum of dy[t] over t with ids[t] = v",
     infer: infer_backward,
+    storage: FLOATS,
     cost: |call| Cost { flops: call.inputs[1].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference_backward),
-    lower: |call, spec, _| lower(call, spec, &BACKWARD),
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec, &BACKWARD)),
     shaders: &[&BACKWARD_SHADER],
     cases: cases_backward,
     ..OpDef::BASE
@@ -68,19 +70,19 @@ fn infer_rows(types: &[TensorType], rows: &str) -> Result<[usize; 2], String> {
     expect::inputs(types, 2)?;
     expect::dtype("ids", &types[0], DType::U32)?;
     expect::rank("ids", &types[0], 1)?;
-    expect::dtype(rows, &types[1], DType::F32)?;
+    expect::float(rows, &types[1])?;
     expect::rank(rows, &types[1], 2)?;
     Ok([types[0].shape[0], types[1].shape[1]])
 }
 
 fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
-    Ok(vec![TensorType::f32(infer_rows(types, "table")?)])
+    Ok(vec![TensorType::new(types[1].dtype, infer_rows(types, "table")?)])
 }
 
 fn infer_backward(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     let [tokens, n] = infer_rows(types, "dy")?;
     expect::shape("dy", &types[1], &[tokens, n])?;
-    Ok(vec![TensorType::f32([params.u32("vocab"), n])])
+    Ok(vec![TensorType::new(types[1].dtype, [params.u32("vocab"), n])])
 }
 
 fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {

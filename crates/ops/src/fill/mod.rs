@@ -1,5 +1,6 @@
 //! `fill`: y[i] = value.
 
+use crate::cast::cast;
 use graph::{
     Call, Case, Cost, Launch, Lowering, Meaning, OpDef, Operand, Params, Spec, Tensor, TensorType, Tracer, Unsupported,
 };
@@ -23,10 +24,10 @@ pub fn fill(g: &Tracer, elements: usize, value: f32) -> Tensor {
     g.emit(&FILL, &[], Params::NONE.with_u32("elements", elements).with_f32("value", value))[0].clone()
 }
 
-/// Ones of a value's shape.
+/// Ones of a value's type.
 #[track_caller]
 pub fn ones(like: &Tensor) -> Tensor {
-    fill(like.tracer(), like.shape().elements(), 1.0).reshape(like.shape().clone())
+    cast(&fill(like.tracer(), like.shape().elements(), 1.0), like.dtype()).reshape(like.shape().clone())
 }
 
 fn lower(call: &Call, _: &Spec, _: &str) -> Result<Lowering, Unsupported> {

@@ -3,10 +3,10 @@
 mod cpu;
 
 use crate::{common, reduce};
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning,
-    OpDef, Operand, Params, Shader, Spec, Tensor, TensorType,
+    OpDef, Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
 use tensor::DType;
 
@@ -31,10 +31,11 @@ pub static LAYER_NORM: OpDef = OpDef {
     name: "layer_norm",
     formula: "y = (x - mean) rstd weight + bias, rstd = 1 / sqrt(variance + eps), a row at a time",
     infer,
+    storage: FLOATS,
     cost: |call| Cost::streaming(call, 8.0),
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower: |call, spec, _| Ok(lower_forward(call, spec, &FORWARD, common::operands(3, 3))),
+    lower: |call, spec, _| lower_forward(call, spec, &FORWARD, common::operands(3, 3)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -45,10 +46,12 @@ pub static LAYER_NORM_BACKWARD: OpDef = OpDef {
     name: "layer_norm_backward",
     formula: "g = dy weight, xhat = (x - mean) rstd: dx = rstd (g - mean(g) - xhat mean(g xhat)), dweight = sum dy xhat, dbias = sum dy",
     infer: infer_backward,
+    storage: FLOATS,
+    always_f32: &[2, 3],
     sharing: &[(0, 4)],
     cost: |call| Cost::streaming(call, 14.0),
     meaning: Meaning::Loops(reference_backward),
-    lower: |call, spec, _| Ok(lower_backward(call, spec, &BACKWARD, 5)),
+    lower: |call, spec, _| lower_backward(call, spec, &BACKWARD, 5),
     shaders: &[&BACKWARD_SHADER, &WEIGHTS_SHADER, &reduce::SHADER],
     cases: cases_backward,
     ..OpDef::BASE
@@ -76,9 +79,9 @@ fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 3)?;
     expect::rank("x", &types[0], 2)?;
     let [rows, n] = *types[0].shape else { unreachable!("it has two dimensions") };
-    for (name, ty) in ["x", "weight", "bias"].iter().zip(types) {
-        expect::dtype(name, ty, DType::F32)?;
-    }
+    let dtype = expect::float("x", &types[0])?;
+    expect::dtype("weight", &types[1], dtype)?;
+    expect::dtype("bias", &types[2], dtype)?;
     expect::shape("weight", &types[1], &[n])?;
     expect::shape("bias", &types[2], &[n])?;
     Ok(vec![types[0].clone(), TensorType::f32([rows]), TensorType::f32([rows])])
@@ -90,8 +93,9 @@ fn infer_backward(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, S
     let [rows, n] = *types[0].shape else { unreachable!("it has two dimensions") };
     let shapes: [(&str, &[usize]); 5] =
         [("x", &[rows, n]), ("weight", &[n]), ("mean", &[rows]), ("rstd", &[rows]), ("dy", &[rows, n])];
-    for ((name, shape), ty) in shapes.into_iter().zip(types) {
-        expect::dtype(name, ty, DType::F32)?;
+    let stored = expect::float("x", &types[0])?;
+    for (i, ((name, shape), ty)) in shapes.into_iter().zip(types).enumerate() {
+        expect::dtype(name, ty, if LAYER_NORM_BACKWARD.always_f32.contains(&i) { DType::F32 } else { stored })?;
         expect::shape(name, ty, shape)?;
     }
     Ok(vec![types[0].clone(), types[1].clone(), types[1].clone()])
@@ -200,7 +204,16 @@ fn backward_rows(rows: usize, n: usize) -> usize {
 }
 
 /// One launch. Kernel words: rows, n, eps.
-pub(crate) fn lower_forward(call: &Call, spec: &Spec, kernels: &Kernels, operands: Vec<Operand>) -> Lowering {
+pub(crate) fn lower_forward(
+    call: &Call,
+    spec: &Spec,
+    kernels: &Kernels,
+    operands: Vec<Operand>,
+) -> Result<Lowering, Unsupported> {
+    common::widened(call, spec, &[], |call| Ok(forward(call, spec, kernels, operands.clone())))
+}
+
+fn forward(call: &Call, spec: &Spec, kernels: &Kernels, operands: Vec<Operand>) -> Lowering {
     let [rows, n] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let words = vec![rows as u32, n as u32, call.params.f32("eps").to_bits()];
     Lowering::one(by_rows(spec, kernels, rows, n, forward_rows(rows, n), words, operands))
@@ -208,7 +221,16 @@ pub(crate) fn lower_forward(call: &Call, spec: &Spec, kernels: &Kernels, operand
 
 /// The rows' gradient and the weights' partial sums, together on the CPU and apart on GPUs, then the sum of the partial
 /// sums where there is more than one block of rows. Kernel words: rows, n.
-pub(crate) fn lower_backward(call: &Call, spec: &Spec, kernels: &Kernels, inputs: usize) -> Lowering {
+pub(crate) fn lower_backward(
+    call: &Call,
+    spec: &Spec,
+    kernels: &Kernels,
+    inputs: usize,
+) -> Result<Lowering, Unsupported> {
+    common::widened(call, spec, &[], |call| Ok(backward(call, spec, kernels, inputs)))
+}
+
+fn backward(call: &Call, spec: &Spec, kernels: &Kernels, inputs: usize) -> Lowering {
     let [rows, n] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let on_cpu = spec.kind == DeviceKind::Cpu;
     let block_rows = if on_cpu { backward_rows(rows, n) } else { GPU_BLOCK_ROWS };

@@ -9,7 +9,7 @@ mod vulkan;
 
 use crate::{common, elementwise};
 use graph::launch::Epilogue;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Fusion, Gemm, Kernel, KernelSource, Launch,
     Lowering, Meaning, OpDef, Operand, Params, Spec, Tensor, TensorType, Unsupported,
@@ -27,13 +27,14 @@ pub static MATMUL: OpDef = OpDef {
     formula: "d = op(a) op(b)",
     infer: |params, types| {
         expect::inputs(types, 2)?;
-        Ok(vec![Sizes::of(params, types)?.output()])
+        Ok(vec![Sizes::of(params, types)?.output(types[0].dtype)])
     },
+    storage: FLOATS,
     cost: |call| cost(call),
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
     variants,
-    lower,
+    lower: |call, spec, variant| common::widened(call, spec, &[], |call| lower(call, spec, variant)),
     shaders: vulkan::SHADERS,
     cases: || cases(false),
     ..OpDef::BASE
@@ -45,13 +46,14 @@ pub static MATMUL_ADD: OpDef = OpDef {
     formula: "d = c + op(a) op(b)",
     infer: |params, types| {
         expect::inputs(types, 3)?;
-        let output = Sizes::of(params, types)?.output();
-        expect::dtype("c", &types[2], DType::F32)?;
+        let output = Sizes::of(params, types)?.output(types[0].dtype);
+        expect::dtype("c", &types[2], types[0].dtype)?;
         if types[2].shape != output.shape && *types[2].shape != output.shape[output.shape.len() - 1..] {
             return Err(format!("`c` has shape {}; expected {} or one row of it", types[2].shape, output.shape));
         }
         Ok(vec![output])
     },
+    storage: FLOATS,
     sharing: &[(0, 2)],
     cost: |call| cost(call),
     meaning: Meaning::Unfused(Fusion {
@@ -62,7 +64,7 @@ pub static MATMUL_ADD: OpDef = OpDef {
         params: |nodes| nodes[0].clone(),
     }),
     variants,
-    lower,
+    lower: |call, spec, variant| common::widened(call, spec, &[], |call| lower(call, spec, variant)),
     shaders: vulkan::SHADERS,
     cases: || cases(true),
     ..OpDef::BASE
@@ -98,8 +100,8 @@ struct Sizes {
 impl Sizes {
     fn of(params: &Params, types: &[TensorType]) -> Result<Sizes, String> {
         let (a, b) = (&types[0], &types[1]);
-        expect::dtype("a", a, DType::F32)?;
-        expect::dtype("b", b, DType::F32)?;
+        let dtype = expect::float("a", a)?;
+        expect::dtype("b", b, dtype)?;
         let (batch, a_sizes, b_sizes) = match (&a.shape[..], &b.shape[..]) {
             (&[p, q], &[r, s]) => (None, [p, q], [r, s]),
             (&[n, p, q], &[o, r, s]) if n == o => (Some(n), [p, q], [r, s]),
@@ -119,10 +121,10 @@ impl Sizes {
         Ok(Sizes { batch, m, n, k, transpose_a, transpose_b })
     }
 
-    fn output(&self) -> TensorType {
+    fn output(&self, dtype: DType) -> TensorType {
         match self.batch {
-            Some(batch) => TensorType::f32([batch, self.m, self.n]),
-            None => TensorType::f32([self.m, self.n]),
+            Some(batch) => TensorType::new(dtype, [batch, self.m, self.n]),
+            None => TensorType::new(dtype, [self.m, self.n]),
         }
     }
 
@@ -280,6 +282,7 @@ fn library(call: &Call, s: &Sizes) -> Lowering {
         Some(_) => Epilogue::Accumulate,
     };
     let gemm = Launch::Gemm(Gemm {
+        dtype: call.inputs[0].dtype,
         m: s.m,
         n: s.n,
         k: s.k,

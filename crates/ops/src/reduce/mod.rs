@@ -6,12 +6,12 @@ mod sum_all;
 pub use sum_all::{SUM_ALL, sum_all};
 
 use crate::{common, elementwise, fill};
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning, OpDef, Operand,
     Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
-use tensor::{DType, Shape};
+use tensor::Shape;
 
 /// Rows that are summed at once; the blocks' sums are then summed.
 const BLOCK_ROWS: usize = 64;
@@ -25,11 +25,12 @@ pub static SUM_ROWS: OpDef = OpDef {
     name: "sum_rows",
     formula: "y[j] = sum_i x[i, j]",
     infer,
+    storage: FLOATS,
     cost: |call| Cost { flops: call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
     // x's gradient is y's in every row.
     gradient: Some(|c| vec![c.grads[0].as_ref().map(|dy| elementwise::mul(&fill::ones(&c.inputs[0]), dy))]),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -53,9 +54,9 @@ pub fn sum_to(x: &Tensor, shape: &Shape) -> Tensor {
 
 fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 1)?;
-    expect::dtype("x", &types[0], DType::F32)?;
+    let dtype = expect::float("x", &types[0])?;
     expect::rank("x", &types[0], 2)?;
-    Ok(vec![TensorType::f32([types[0].shape[1]])])
+    Ok(vec![TensorType::new(dtype, [types[0].shape[1]])])
 }
 
 fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
@@ -72,7 +73,7 @@ pub(crate) static SHADER: Shader =
     Shader { name: "sum_rows", source: "reduce/sum_rows.comp", defines: &[], spirv: spirv!("sum_rows") };
 
 /// Two launches where there is more than one block.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [rows, columns] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let blocks = rows.div_ceil(BLOCK_ROWS);
     if blocks <= 1 {

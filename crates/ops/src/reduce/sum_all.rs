@@ -2,12 +2,12 @@
 
 use super::cpu;
 use crate::{common, elementwise, fill};
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning, OpDef, Operand,
     Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
-use tensor::{DType, Shape};
+use tensor::Shape;
 
 /// Elements of a chunk on the CPU and on GPUs; more where there would be too many chunks.
 const CPU_CHUNK: usize = 16384;
@@ -21,13 +21,13 @@ pub static SUM_ALL: OpDef = OpDef {
     formula: "y = sum_i x[i]",
     infer: |_, types| {
         expect::inputs(types, 1)?;
-        expect::dtype("x", &types[0], DType::F32)?;
-        Ok(vec![TensorType::f32([1])])
+        Ok(vec![TensorType::new(expect::float("x", &types[0])?, [1])])
     },
+    storage: FLOATS,
     cost: |call| Cost { flops: call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(|_, inputs| vec![vec![inputs[0].iter().sum()]]),
     gradient: Some(|c| vec![c.grads[0].as_ref().map(|dy| elementwise::mul(&fill::ones(&c.inputs[0]), dy))]),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -45,7 +45,7 @@ static SHADER: Shader =
     Shader { name: "sum_all", source: "reduce/sum_all.comp", defines: &[], spirv: spirv!("sum_all") };
 
 /// Two launches where there is more than one chunk.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let elements = call.inputs[0].elements();
     let least = if spec.kind == DeviceKind::Cpu { CPU_CHUNK } else { GPU_CHUNK };
     let chunk = least.max(elements.div_ceil(CHUNKS));

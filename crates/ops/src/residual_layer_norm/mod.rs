@@ -2,15 +2,15 @@
 
 use crate::layer_norm::{self, Kernels, LAYER_NORM_BACKWARD};
 use crate::{common, elementwise, reduce};
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{Case, CaseInput, Cost, CudaSource, Fusion, Meaning, OpDef, Params, Shader, Tensor, TensorType};
-use tensor::DType;
 
 /// `residual_layer_norm`: of x and r [rows, n], weight and bias [n]: s, y [rows, n], mean and rstd [rows].
 pub static RESIDUAL_LAYER_NORM: OpDef = OpDef {
     name: "residual_layer_norm",
     formula: "s = x + r, y = layer_norm(s)",
     infer,
+    storage: FLOATS,
     sharing: &[(0, 0), (0, 1)],
     cost: |call| Cost::streaming(call, 9.0),
     meaning: Meaning::Unfused(Fusion {
@@ -21,7 +21,7 @@ pub static RESIDUAL_LAYER_NORM: OpDef = OpDef {
         },
         params: |nodes| nodes[1].clone(),
     }),
-    lower: |call, spec, _| Ok(layer_norm::lower_forward(call, spec, &FORWARD, common::operands(4, 4))),
+    lower: |call, spec, _| layer_norm::lower_forward(call, spec, &FORWARD, common::operands(4, 4)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -46,10 +46,12 @@ const fn backward(name: &'static str, formula: &'static str, unfused: fn(&[Tenso
         name,
         formula,
         infer: infer_backward,
+        storage: FLOATS,
+        always_f32: &[2, 3],
         sharing: &[(0, 5)],
         cost: |call| Cost::streaming(call, 15.0),
         meaning: Meaning::Unfused(Fusion { unfused, params: |_| Params::NONE }),
-        lower: |call, spec, _| Ok(layer_norm::lower_backward(call, spec, &BACKWARD, 6)),
+        lower: |call, spec, _| layer_norm::lower_backward(call, spec, &BACKWARD, 6),
         shaders: BACKWARD_SHADERS,
         cases: cases_backward,
         ..OpDef::BASE
@@ -67,7 +69,7 @@ fn with_dx(inputs: &[Tensor], sum: fn(&Tensor, &Tensor) -> Tensor) -> Vec<Tensor
 fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 4)?;
     let [x, r, weight, bias] = types else { unreachable!("there are four inputs") };
-    expect::dtype("r", r, DType::F32)?;
+    expect::dtype("r", r, x.dtype)?;
     expect::shape("r", r, &x.shape)?;
     let normed = (layer_norm::LAYER_NORM.infer)(params, &[x.clone(), weight.clone(), bias.clone()])?;
     Ok([vec![x.clone()], normed].concat())
@@ -75,7 +77,7 @@ fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, Strin
 
 fn infer_backward(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 6)?;
-    expect::dtype("d", &types[5], DType::F32)?;
+    expect::dtype("d", &types[5], types[0].dtype)?;
     expect::shape("d", &types[5], &types[0].shape)?;
     (LAYER_NORM_BACKWARD.infer)(params, &types[..5])
 }

@@ -3,15 +3,15 @@
 use crate::layer_norm::{self, Kernels};
 use crate::rms_norm::{self, RMS_NORM_BACKWARD};
 use crate::{common, elementwise, reduce};
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{Case, CaseInput, Cost, CudaSource, Fusion, Meaning, OpDef, Params, Shader, Tensor, TensorType};
-use tensor::DType;
 
 /// `residual_rms_norm`: of x and r [rows, n] and weight [n]: s, y [rows, n] and rstd [rows].
 pub static RESIDUAL_RMS_NORM: OpDef = OpDef {
     name: "residual_rms_norm",
     formula: "s = x + r, y = rms_norm(s)",
     infer,
+    storage: FLOATS,
     sharing: &[(0, 0), (0, 1)],
     cost: |call| Cost::streaming(call, 5.0),
     meaning: Meaning::Unfused(Fusion {
@@ -22,7 +22,7 @@ pub static RESIDUAL_RMS_NORM: OpDef = OpDef {
         },
         params: |nodes| nodes[1].clone(),
     }),
-    lower: |call, spec, _| Ok(layer_norm::lower_forward(call, spec, &FORWARD, common::operands(3, 3))),
+    lower: |call, spec, _| layer_norm::lower_forward(call, spec, &FORWARD, common::operands(3, 3)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -47,10 +47,12 @@ const fn backward(name: &'static str, formula: &'static str, unfused: fn(&[Tenso
         name,
         formula,
         infer: infer_backward,
+        storage: FLOATS,
+        always_f32: &[2],
         sharing: &[(0, 4)],
         cost: |call| Cost::streaming(call, 11.0),
         meaning: Meaning::Unfused(Fusion { unfused, params: |_| Params::NONE }),
-        lower: |call, spec, _| Ok(layer_norm::lower_backward(call, spec, &BACKWARD, 5)),
+        lower: |call, spec, _| layer_norm::lower_backward(call, spec, &BACKWARD, 5),
         shaders: BACKWARD_SHADERS,
         cases: cases_backward,
         ..OpDef::BASE
@@ -68,7 +70,7 @@ fn with_dx(inputs: &[Tensor], sum: fn(&Tensor, &Tensor) -> Tensor) -> Vec<Tensor
 fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 3)?;
     let [x, r, weight] = types else { unreachable!("there are three inputs") };
-    expect::dtype("r", r, DType::F32)?;
+    expect::dtype("r", r, x.dtype)?;
     expect::shape("r", r, &x.shape)?;
     let normed = (rms_norm::RMS_NORM.infer)(params, &[x.clone(), weight.clone()])?;
     Ok([vec![x.clone()], normed].concat())
@@ -76,7 +78,7 @@ fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, Strin
 
 fn infer_backward(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 5)?;
-    expect::dtype("d", &types[4], DType::F32)?;
+    expect::dtype("d", &types[4], types[0].dtype)?;
     expect::shape("d", &types[4], &types[0].shape)?;
     (RMS_NORM_BACKWARD.infer)(params, &types[..4])
 }

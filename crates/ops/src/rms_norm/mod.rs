@@ -5,7 +5,7 @@
 use crate::common;
 use crate::layer_norm::{self, Kernels, Weights};
 use crate::reduce;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{Backward, Call, Case, CaseInput, Cost, CudaSource, Meaning, OpDef, Params, Shader, Tensor, TensorType};
 use tensor::DType;
 
@@ -14,10 +14,11 @@ pub static RMS_NORM: OpDef = OpDef {
     name: "rms_norm",
     formula: "y = x rstd weight, rstd = 1 / sqrt(mean(x^2) + eps), a row at a time",
     infer,
+    storage: FLOATS,
     cost: |call| Cost::streaming(call, 4.0),
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower: |call, spec, _| Ok(layer_norm::lower_forward(call, spec, &FORWARD, common::operands(2, 2))),
+    lower: |call, spec, _| layer_norm::lower_forward(call, spec, &FORWARD, common::operands(2, 2)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -28,10 +29,12 @@ pub static RMS_NORM_BACKWARD: OpDef = OpDef {
     name: "rms_norm_backward",
     formula: "g = dy weight, xhat = x rstd: dx = rstd (g - xhat mean(g xhat)), dweight = sum dy xhat",
     infer: infer_backward,
+    storage: FLOATS,
+    always_f32: &[2],
     sharing: &[(0, 3)],
     cost: |call| Cost::streaming(call, 10.0),
     meaning: Meaning::Loops(reference_backward),
-    lower: |call, spec, _| Ok(layer_norm::lower_backward(call, spec, &BACKWARD, 4)),
+    lower: |call, spec, _| layer_norm::lower_backward(call, spec, &BACKWARD, 4),
     shaders: &[&BACKWARD_SHADER, &WEIGHTS_SHADER, &reduce::SHADER],
     cases: cases_backward,
     ..OpDef::BASE
@@ -59,8 +62,8 @@ fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 2)?;
     expect::rank("x", &types[0], 2)?;
     let [rows, n] = *types[0].shape else { unreachable!("it has two dimensions") };
-    expect::dtype("x", &types[0], DType::F32)?;
-    expect::dtype("weight", &types[1], DType::F32)?;
+    let dtype = expect::float("x", &types[0])?;
+    expect::dtype("weight", &types[1], dtype)?;
     expect::shape("weight", &types[1], &[n])?;
     Ok(vec![types[0].clone(), TensorType::f32([rows])])
 }
@@ -70,8 +73,9 @@ fn infer_backward(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, S
     expect::rank("x", &types[0], 2)?;
     let [rows, n] = *types[0].shape else { unreachable!("it has two dimensions") };
     let shapes: [(&str, &[usize]); 4] = [("x", &[rows, n]), ("weight", &[n]), ("rstd", &[rows]), ("dy", &[rows, n])];
-    for ((name, shape), ty) in shapes.into_iter().zip(types) {
-        expect::dtype(name, ty, DType::F32)?;
+    let stored = expect::float("x", &types[0])?;
+    for (i, ((name, shape), ty)) in shapes.into_iter().zip(types).enumerate() {
+        expect::dtype(name, ty, if RMS_NORM_BACKWARD.always_f32.contains(&i) { DType::F32 } else { stored })?;
         expect::shape(name, ty, shape)?;
     }
     Ok(vec![types[0].clone(), types[1].clone()])

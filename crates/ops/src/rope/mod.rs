@@ -6,7 +6,7 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef, Params,
     Shader, Spec, Tensor, TensorType, Unsupported,
@@ -25,11 +25,12 @@ pub static ROPE: OpDef = OpDef {
     name: "rope",
     formula: "(y[i], y[i + d/2]) = (x[i], x[i + d/2]) turned by position theta^(-2i/d), a head of d at a time",
     infer,
+    storage: FLOATS,
     sharing: &[(0, 0)],
     cost: |call| Cost::streaming(call, 3.0),
     meaning: Meaning::Loops(reference),
     gradient: Some(|c| vec![gradient(c), None]),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -61,7 +62,7 @@ fn gradient(c: &Backward) -> Option<Tensor> {
 
 fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 2)?;
-    expect::dtype("x", &types[0], DType::F32)?;
+    expect::float("x", &types[0])?;
     expect::rank("x", &types[0], 2)?;
     expect::dtype("positions", &types[1], DType::U32)?;
     expect::shape("positions", &types[1], &[types[0].shape[0]])?;
@@ -112,7 +113,7 @@ fn ratio(theta: f32, head_dim: usize) -> u64 {
 }
 
 /// Kernel words: tokens, columns, heads, half of head_dim, the ratio's high and low word, backwards.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [tokens, columns] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let p = call.params;
     let (head_dim, ratio) = (p.u32("head_dim"), ratio(p.f32("theta"), p.u32("head_dim")));

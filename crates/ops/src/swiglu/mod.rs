@@ -3,12 +3,11 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef,
     Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
-use tensor::DType;
 
 /// Elements of y that one CPU part computes.
 const CPU_CHUNK: usize = 8192;
@@ -20,12 +19,13 @@ pub static SWIGLU: OpDef = OpDef {
     name: "swiglu",
     formula: "y = g / (1 + exp(-g)) u, gate_up = (g, u) row by row",
     infer,
+    storage: FLOATS,
     cost: |call| Cost::streaming(call, 12.0),
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
     lower: |call, spec, _| {
         let source = Source { cuda: "swiglu", shader: &SHADER, cpu: cpu::select };
-        lower(call, spec, &source, call.outputs[0].elements(), 1)
+        common::widened(call, spec, &[], |call| lower(call, spec, &source, call.outputs[0].elements(), 1))
     },
     shaders: &[&SHADER],
     cases: || cases(false),
@@ -37,12 +37,13 @@ pub static SWIGLU_BACKWARD: OpDef = OpDef {
     name: "swiglu_backward",
     formula: "s = 1 / (1 + exp(-g)): dg = dy u s (1 + g (1 - s)), du = dy g s",
     infer: infer_backward,
+    storage: FLOATS,
     sharing: &[(0, 0)],
     cost: |call| Cost::streaming(call, 8.0),
     meaning: Meaning::Loops(reference_backward),
     lower: |call, spec, _| {
         let source = Source { cuda: "swiglu_backward", shader: &BACKWARD_SHADER, cpu: cpu::select_backward };
-        lower(call, spec, &source, call.inputs[1].elements(), 2)
+        common::widened(call, spec, &[], |call| lower(call, spec, &source, call.inputs[1].elements(), 2))
     },
     shaders: &[&BACKWARD_SHADER],
     cases: || cases(true),
@@ -62,19 +63,19 @@ fn gradient(c: &Backward) -> Vec<Option<Tensor>> {
 
 fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 1)?;
-    expect::dtype("gate_up", &types[0], DType::F32)?;
+    let dtype = expect::float("gate_up", &types[0])?;
     expect::rank("gate_up", &types[0], 2)?;
     let [rows, columns] = *types[0].shape else { unreachable!("it has two dimensions") };
     if !columns.is_multiple_of(2) {
         return Err(format!("`gate_up` has {columns} columns; expected an even number"));
     }
-    Ok(vec![TensorType::f32([rows, columns / 2])])
+    Ok(vec![TensorType::new(dtype, [rows, columns / 2])])
 }
 
 fn infer_backward(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 2)?;
     let y = infer(params, &types[..1])?;
-    expect::dtype("dy", &types[1], DType::F32)?;
+    expect::dtype("dy", &types[1], types[0].dtype)?;
     expect::shape("dy", &types[1], &y[0].shape)?;
     Ok(vec![types[0].clone()])
 }

@@ -26,16 +26,23 @@ pub fn run(args: Args) -> Outcome {
         return Ok(());
     }
     let width = table.iter().map(|row| row.op.len()).max().unwrap_or(0);
-    product(format_args!("{:width$}  {:8}  {:8}  {:8}  {:8}  formula", "op", "cpu", "vulkan", "cuda", "gradient"));
+    product(format_args!("{:width$}  {:14}  {:14}  {:14}  {:8}  formula", "op", "cpu", "vulkan", "cuda", "gradient"));
     for row in table {
-        let [cpu, vulkan, cuda] = [&row.cpu, &row.vulkan, &row.cuda]
-            .map(|types| if types.is_empty() { "--".to_string() } else { types.join(",") });
+        let [cpu, vulkan, cuda] = [&row.cpu, &row.vulkan, &row.cuda].map(|types| {
+            if types.is_empty() { "--".to_string() } else { types.iter().map(short).collect::<Vec<_>>().join(",") }
+        });
         let gradient = match (row.fused, row.gradient) {
             (true, _) => "fused",
             (false, true) => "yes",
             (false, false) => "--",
         };
-        product(format_args!("{:width$}  {cpu:8}  {vulkan:8}  {cuda:8}  {gradient:8}  {}", row.op, row.formula));
+        product(format_args!("{:width$}  {cpu:14}  {vulkan:14}  {cuda:14}  {gradient:8}  {}", row.op, row.formula));
     }
+    super::say("* f32 kernels between casts");
     Ok(())
+}
+
+/// An element type, with a star where f32 kernels run between casts.
+fn short(kernels: &support::Kernels) -> String {
+    format!("{}{}", kernels.dtype, if kernels.native { "" } else { "*" })
 }
