@@ -54,6 +54,10 @@ precision.loss_scale = 1.0
 eval.fraction = 0.0
 eval.every = 0
 eval.batches = 0
+sample.every = 0
+sample.prompts = []
+sample.max_tokens = 64
+sample.temperature = 0.8
 checkpoint.every = 0
 checkpoint.keep = 0
 "#;
@@ -163,6 +167,19 @@ pub struct Eval {
     pub batches: usize,
 }
 
+/// Text that the model makes on the way, for people to read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Steps between samples; 0 makes none.
+    pub every: usize,
+    /// What the model goes on from.
+    pub prompts: Vec<String>,
+    /// Most tokens of a sample.
+    pub max_tokens: usize,
+    /// How freely tokens are chosen; 0 takes the likeliest.
+    pub temperature: f64,
+}
+
 /// A training run, fully resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -192,6 +209,8 @@ pub struct Config {
     pub precision: Precision,
     /// Validation.
     pub eval: Eval,
+    /// Text on the way.
+    pub sample: Sample,
     /// When the state is saved.
     pub checkpoint: Checkpoint,
 }
@@ -286,10 +305,11 @@ impl Config {
     }
 
     /// What a checkpoint must agree on to be continued: everything but the length of the run, and when it
-    /// evaluates and saves.
+    /// evaluates, samples and saves.
     pub fn identity(&self) -> String {
         let (checkpoint, eval) = (Checkpoint { every: 0, keep: 0 }, Eval { every: 0, batches: 0, ..self.eval });
-        let free = Config { steps: 0, epochs: 0, checkpoint, eval, ..self.clone() };
+        let sample = Sample { every: 0, prompts: Vec::new(), max_tokens: 0, temperature: 0.0 };
+        let free = Config { steps: 0, epochs: 0, checkpoint, eval, sample, ..self.clone() };
         tensor::hash::sha256(free.to_toml().as_bytes())
     }
 }
@@ -334,6 +354,8 @@ fn apply(table: &mut Table, setting: &str) -> Result<(), ConfigError> {
     // Text needs no quotes on a command line.
     let value = match text.parse::<Value>() {
         Ok(Value::String(s)) => Value::String(s),
+        Ok(Value::Array(all)) if keys::kind(path) == Some(keys::Kind::Texts) => Value::Array(all),
+        _ if keys::kind(path) == Some(keys::Kind::Texts) => Value::Array(vec![Value::String(text.into())]),
         Ok(value) if !is_text => value,
         _ => Value::String(text.into()),
     };
@@ -436,6 +458,16 @@ fn problem(config: &Config) -> Option<String> {
         }
         c if c.eval.fraction == 0.0 && c.eval.every > 0 => {
             Some(format!("eval.every is {}, and eval.fraction keeps nothing apart to evaluate on", c.eval.every))
+        }
+        c if c.sample.every > 0 && c.sample.prompts.is_empty() => {
+            Some(format!("sample.every is {}, and sample.prompts names nothing to go on from", c.sample.every))
+        }
+        c if c.sample.prompts.iter().any(String::is_empty) => {
+            Some("a text of sample.prompts is empty: the model needs something to go on from".into())
+        }
+        c if c.sample.every > 0 && c.sample.max_tokens == 0 => Some("sample.max_tokens is 0".into()),
+        c if !from_zero(c.sample.temperature) => {
+            Some(format!("sample.temperature is {:?}; it must be a number from 0 on", c.sample.temperature))
         }
         c if c.data.tokenizer == TokenizerKind::Bpe && c.model.vocab_size < SMALLEST_VOCABULARY => Some(format!(
             "model.vocab_size is {}; data.tokenizer bpe needs at least {SMALLEST_VOCABULARY}: every byte and an end",

@@ -1,4 +1,4 @@
-//! A run's folder: config.toml, tokenizer.json, run.json, metrics.jsonl and checkpoints, held by one process at a time.
+//! A run's folder: config.toml, tokenizer.json, run.json, metrics.jsonl, samples.txt and checkpoints, held by one process at a time.
 #![forbid(unsafe_code)]
 
 use crate::Error;
@@ -90,6 +90,11 @@ impl Folder {
     /// The summary.
     pub fn summary_file(&self) -> PathBuf {
         self.path.join("run.json")
+    }
+
+    /// Text that the model has made on the way.
+    pub fn samples_file(&self) -> PathBuf {
+        self.path.join("samples.txt")
     }
 
     /// What makes tokens of text.

@@ -14,6 +14,8 @@ pub enum Kind {
     Flag,
     /// Text.
     Text,
+    /// A list of texts.
+    Texts,
     /// One of these words.
     OneOf(&'static [&'static str]),
 }
@@ -70,6 +72,10 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("eval.fraction", Kind::Number),
     ("eval.every", Kind::Count),
     ("eval.batches", Kind::Count),
+    ("sample.every", Kind::Count),
+    ("sample.prompts", Kind::Texts),
+    ("sample.max_tokens", Kind::Count),
+    ("sample.temperature", Kind::Number),
     ("checkpoint.every", Kind::Count),
     ("checkpoint.keep", Kind::Count),
 ];
@@ -103,6 +109,7 @@ impl Kind {
             (Kind::Number, Value::Float(_)) | (Kind::Flag, Value::Boolean(_)) | (Kind::Text, Value::String(_)) => {
                 Ok(value.clone())
             }
+            (Kind::Texts, Value::Array(all)) if all.iter().all(Value::is_str) => Ok(value.clone()),
             (Kind::OneOf(words), Value::String(s)) if words.contains(&s.as_str()) => Ok(value.clone()),
             _ => Err(format!("`{path}` is {}; it must be {}", show(value), self.expected())),
         }
@@ -114,6 +121,7 @@ impl Kind {
             Kind::Number => "a number".into(),
             Kind::Flag => "true or false".into(),
             Kind::Text => "text in quotes".into(),
+            Kind::Texts => "a list of texts: [\"a\", \"b\"]".into(),
             Kind::OneOf(words) => {
                 let words: Vec<_> = words.iter().map(|w| format!("\"{w}\"")).collect();
                 format!("one of {}", words.join(", "))

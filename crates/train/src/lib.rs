@@ -10,6 +10,7 @@ pub mod keys;
 pub mod metrics;
 pub mod observe;
 pub mod run;
+pub mod samples;
 pub mod schedule;
 pub mod step;
 pub mod summary;

@@ -1,6 +1,8 @@
 //! Who is told what happens in a run, and how a run ends.
 
+use crate::Error;
 use crate::evaluate::Evaluation;
+use crate::samples::{Moment, Sample};
 use crate::summary::Summary;
 use crate::trainer::Measured;
 use std::path::Path;
@@ -47,6 +49,13 @@ pub trait Observer {
     fn evaluation(&mut self, _evaluation: &Evaluation) {}
     /// Something that the user should know.
     fn warning(&mut self, _text: &str) {}
+    /// It is time for samples: text that the model makes of each of `now.config.sample.prompts`.
+    ///
+    /// # Errors
+    /// When it can't be made; the run goes on, and says so.
+    fn sample(&mut self, _now: &Moment) -> Result<Vec<Sample>, Error> {
+        Ok(Vec::new())
+    }
     /// A checkpoint is durable.
     fn saved(&mut self, _path: &Path) {}
 }

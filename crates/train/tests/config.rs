@@ -86,6 +86,10 @@ fn mistakes_are_named_with_their_key() {
         ("eval.fraction=1", "eval.fraction is 1; it must be from 0 to below 1"),
         ("eval.every=5", "eval.every is 5, and eval.fraction keeps nothing apart"),
         ("epochs=0", "nothing would be trained"),
+        ("sample.every=5", "sample.every is 5, and sample.prompts names nothing"),
+        ("sample.prompts=[1]", "`sample.prompts` is a list; it must be a list of texts"),
+        ("sample.prompts=", "a text of sample.prompts is empty"),
+        ("sample.temperature=-1", "sample.temperature is -1.0"),
         ("seed", "expected KEY=VALUE"),
     ];
     for (setting, part) in expected {

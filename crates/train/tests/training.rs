@@ -10,6 +10,7 @@ use train::config::{Config, Overrides};
 use train::data::{Data, Staging};
 use train::evaluate::Evaluator;
 use train::run::Observer;
+use train::samples::{Moment, Sample};
 use train::summary::Summary;
 use train::trainer::{Measured, Trainer};
 use train::{Ending, Error, Run};
@@ -254,6 +255,42 @@ fn evaluations_change_nothing_and_are_the_same_after_a_resume() {
     let (rest, _) = finish(&mut run, &mut ());
     assert_eq!((hashes(&rest), rest.validation_loss), (hashes(&summary), summary.validation_loss));
     assert_eq!((of("validation_loss"), checkpoints()), (validation, vec!["step-12".into(), "step-8".into()]));
+}
+
+#[test]
+fn samples_are_asked_for_and_kept_and_change_nothing() {
+    struct Poet(Vec<usize>);
+    impl Observer for Poet {
+        fn sample(&mut self, now: &Moment) -> Result<Vec<Sample>, Error> {
+            assert_eq!(now.trainer.state()?.applied as usize, now.step);
+            self.0.push(now.step);
+            if now.step == 8 {
+                return Err(Error::Folder("nothing comes to mind".into()));
+            }
+            let text = |prompt: &String| Sample { prompt: prompt.clone(), text: format!(" {}", now.step) };
+            Ok(now.config.sample.prompts.iter().map(text).collect())
+        }
+    }
+    let place = Place::new("samples");
+    let path = place.run("a");
+    let config = || small(&["sample.every=4", "sample.prompts=[\"a\", \"b\"]", "checkpoint.every=6", "steps=10"]);
+    let (without, _) = train(&cpu(1), small(&["steps=10"]), &place.run("b"));
+    let mut run = Run::create(&cpu(1), config(), &path, Tuning::default()).unwrap();
+    let mut poet = Poet(Vec::new());
+    let (with, _) = finish(&mut run, &mut poet);
+    assert_eq!((poet.0, hashes(&with)), (vec![4, 8, 10], hashes(&without)));
+    let text = |steps: &[usize]| -> String {
+        let both = |s: &usize| format!("--- step {s}, \"a\"\na {s}\n\n--- step {s}, \"b\"\nb {s}\n\n");
+        steps.iter().map(both).collect()
+    };
+    let file = || fs::read_to_string(path.join("samples.txt")).unwrap();
+    assert_eq!(file(), text(&[4, 10]));
+    drop(run);
+    fs::remove_dir_all(path.join("checkpoints/step-10")).unwrap();
+    let mut run = Run::resume(&cpu(1), &path, &["sample.every=5".into()], &mut ()).unwrap();
+    assert_eq!((run.step(), file()), (6, text(&[4])));
+    finish(&mut run, &mut Poet(Vec::new()));
+    assert_eq!(file(), text(&[4, 10]));
 }
 
 #[test]

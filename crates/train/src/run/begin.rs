@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::summary::History;
 use crate::trainer::Trainer;
-use crate::{Error, checkpoint, step};
+use crate::{Error, checkpoint, samples, step};
 use device::Device;
 use graph::Tuning;
 use graph::trace::PARAMETERS;
@@ -93,6 +93,7 @@ impl Run {
         trainer.restore(&saved.state)?;
         let evaluator = evaluator(device, &config, &manifest.tuning, &trainer, data.validation)?;
         let metrics = Metrics::open(&folder.metrics_file(), manifest.step)?;
+        samples::keep(&folder.samples_file(), manifest.step)?;
         let file = folder.config_file();
         tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
         let valid = (0..manifest.step).map(|step| batches.counts(step).valid as u32).collect();

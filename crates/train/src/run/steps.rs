@@ -1,10 +1,11 @@
 //! The loop that keeps the device busy, and takes results in while later steps run.
 
 use super::Run;
-use super::books::{Books, Moment, WARM_UP, row_steps};
+use super::books::{self, Books, WARM_UP, row_steps};
 use crate::Error;
 use crate::metrics::Line;
 use crate::observe::{Ending, Observer};
+use crate::samples::{self, Moment};
 use crate::trainer::Measured;
 use device::SLOTS;
 use graph::DeviceKind;
@@ -34,7 +35,8 @@ impl Run {
             submitted += 1;
             let due = every > 0 && submitted.is_multiple_of(every);
             let evaluate = self.evaluates_after(submitted, due || submitted == total);
-            if due || evaluate || submitted == total {
+            let sample = self.samples_after(submitted, total);
+            if due || evaluate || sample || submitted == total {
                 self.drain(0, total, observer)?;
             } else if submitted - self.step() >= most {
                 // While warming up all are waited for, so that the first steps' own costs don't count as later ones'.
@@ -47,7 +49,10 @@ impl Run {
             if due {
                 self.save(observer)?;
             }
-            if due || evaluate {
+            if sample {
+                self.sample(observer)?;
+            }
+            if due || evaluate || sample {
                 self.books.mark = Some(Instant::now());
             }
         }
@@ -68,6 +73,33 @@ impl Run {
     fn evaluates_after(&self, step: usize, saves: bool) -> bool {
         let every = self.config.eval.every;
         self.evaluator.is_some() && (saves || every > 0 && step.is_multiple_of(every))
+    }
+
+    /// Whether samples are made after `step` steps; where some are made, the last step has some too.
+    fn samples_after(&self, step: usize, total: usize) -> bool {
+        let every = self.config.sample.every;
+        every > 0 && (step == total || step.is_multiple_of(every))
+    }
+
+    /// Samples after the steps done so far, into their file.
+    fn sample(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        let now = Moment {
+            step: self.step(),
+            trainer: &self.trainer,
+            config: &self.config,
+            tokenizer: &self.tokenizer,
+            device: &self.device,
+            tuning: &self.tuning,
+        };
+        match observer.sample(&now) {
+            Ok(made) if made.is_empty() => Ok(()),
+            Ok(made) => samples::append(&self.folder.samples_file(), now.step, &made),
+            // Text on the way is no reason to lose a run.
+            Err(e) => {
+                observer.warning(&format!("step {}: no samples: {e}", now.step));
+                Ok(())
+            }
+        }
     }
 
     /// The loss on the validation data after the steps done so far, into metrics and history.
@@ -137,7 +169,7 @@ impl Run {
             }
         }
         // Waiting for all is no wait between steps: it ends the warm-up, a stretch before a checkpoint, or the run.
-        let before = if keep == 0 { Moment(self.device.counters(), before.1) } else { before };
+        let before = if keep == 0 { books::Moment(self.device.counters(), before.1) } else { before };
         self.count(before, 0);
         let now = Instant::now();
         let took = self.books.mark.map_or(0.0, |mark| now.duration_since(mark).as_secs_f64());
