@@ -3,8 +3,10 @@
 use crate::config::{Config, Mixer, Mlp, Norm, Positions};
 use graph::{Tensor, Tracer};
 use ops::attention::attention;
+use ops::cached_attention::cached_attention;
 use ops::elementwise::{add, gelu};
 use ops::embed::embed;
+use ops::kv_append::kv_append;
 use ops::layer_norm::layer_norm;
 use ops::matmul::linear;
 use ops::rms_norm::rms_norm;
@@ -17,6 +19,48 @@ use tensor::{DType, Shape};
 /// `tokens` u32 [tokens] are the ids, `positions` u32 [tokens] each token's place in its sequence, and `cu_seqlens`
 /// u32 [sequences + 1] where each sequence starts, with the number of tokens at the end.
 pub fn transformer(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Tensor, cu_seqlens: &Tensor) -> Tensor {
+    head(g, config, &body(g, config, tokens, positions, &Sight::Packed { cu_seqlens }))
+}
+
+/// What a token's attention sees.
+pub enum Sight<'a> {
+    /// The tokens before it in its sequence, which are all here: `cu_seqlens` u32 [sequences + 1] says where each starts.
+    Packed {
+        /// Where each sequence starts, and the end of the last.
+        cu_seqlens: &'a Tensor,
+    },
+    /// What the cache holds of its sequence, with the tokens here appended.
+    Cached(Cache<'a>),
+}
+
+/// The region of cached keys and values, with entries `layers.{i}.key` and `.value` [slots, kv heads x head_dim].
+pub const KV_CACHE: &str = "kv_cache";
+
+/// Where the tokens of a step stand in the cache; see `ops::cached_attention`.
+pub struct Cache<'a> {
+    /// Slots of the cache, in blocks of `block_size`.
+    pub slots: usize,
+    /// Slots of a block.
+    pub block_size: usize,
+    /// u32 [tokens]: each token's slot.
+    pub slot_mapping: &'a Tensor,
+    /// u32 [sequences, blocks]: which blocks hold a sequence's positions, in order.
+    pub block_table: &'a Tensor,
+    /// u32 [sequences]: positions of each sequence, with its tokens here.
+    pub context_lens: &'a Tensor,
+    /// u32 [sequences + 1]: the first token of each sequence, and the end of the last.
+    pub cu_seqlens: &'a Tensor,
+}
+
+/// The residual stream after the last layer, with the tokens' table, which may be the head as well.
+pub struct Stream {
+    /// [tokens, hidden_size].
+    pub x: Tensor,
+    table: Tensor,
+}
+
+/// The layers. Parameters are traced in one order, so that steps that need only some of them find them at the same offsets.
+pub fn body(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Tensor, sight: &Sight) -> Stream {
     let (vocab, hidden, context) = (config.vocab_size, config.hidden_size, config.max_context);
     let whole = Scope { g, prefix: String::new() };
     let table = whole.weight("embed_tokens.weight", [vocab, hidden]);
@@ -26,18 +70,24 @@ pub fn transformer(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Ten
     }
     for i in 0..config.num_layers {
         let layer = Scope { g, prefix: format!("layers.{i}.") };
-        x = add(&x, &mix(&layer, config, &layer.norm("attention_norm", config, &x), positions, cu_seqlens));
+        x = add(&x, &mix(&layer, config, &layer.norm("attention_norm", config, &x), positions, sight));
         x = add(&x, &mlp(&layer, config, &layer.norm("mlp_norm", config, &x)));
     }
-    let x = whole.norm("final_norm", config, &x);
+    Stream { x, table }
+}
+
+/// Logits [rows, vocab_size] of rows of the residual stream.
+pub fn head(g: &Tracer, config: &Config, stream: &Stream) -> Tensor {
+    let whole = Scope { g, prefix: String::new() };
+    let x = whole.norm("final_norm", config, &stream.x);
     if config.tied_embeddings {
-        return linear(&x, &table);
+        return linear(&x, &stream.table);
     }
-    linear(&x, &whole.weight("lm_head.weight", [vocab, hidden]))
+    linear(&x, &whole.weight("lm_head.weight", [config.vocab_size, config.hidden_size]))
 }
 
 /// Between positions: O(attention(Q x, K x, V x)), or O(V x) where nothing is mixed.
-fn mix(layer: &Scope, config: &Config, x: &Tensor, positions: &Tensor, cu_seqlens: &Tensor) -> Tensor {
+fn mix(layer: &Scope, config: &Config, x: &Tensor, positions: &Tensor, sight: &Sight) -> Tensor {
     let (hidden, bias) = (config.hidden_size, config.attention_bias);
     let (heads, kv_heads, head_dim) = (config.num_heads, config.kv_heads(), config.head_dim());
     let mixed = match config.mixer {
@@ -47,7 +97,10 @@ fn mix(layer: &Scope, config: &Config, x: &Tensor, positions: &Tensor, cu_seqlen
             if config.positions == Positions::Rope {
                 qkv = rope(&qkv, positions, heads + kv_heads, head_dim, config.rope_theta);
             }
-            attention(&qkv, cu_seqlens, heads, kv_heads)
+            match sight {
+                Sight::Packed { cu_seqlens } => attention(&qkv, cu_seqlens, heads, kv_heads),
+                Sight::Cached(cache) => layer.cached(cache, &qkv, config),
+            }
         }
         Mixer::Value => layer.linear("attention.v_proj", [hidden, hidden], bias, x),
     };
@@ -81,6 +134,21 @@ impl Scope<'_> {
     fn linear(&self, name: &str, shape: [usize; 2], bias: bool, x: &Tensor) -> Tensor {
         let y = linear(x, &self.weight(&format!("{name}.weight"), shape));
         if bias { add(&y, &self.weight(&format!("{name}.bias"), [shape[0]])) } else { y }
+    }
+
+    /// Attention over the cache, once the tokens' own keys and values are in it.
+    #[track_caller]
+    fn cached(&self, cache: &Cache, qkv: &Tensor, config: &Config) -> Tensor {
+        let (heads, kv_heads) = (config.num_heads, config.kv_heads());
+        let columns = kv_heads * config.head_dim();
+        let state =
+            |name| self.g.state(KV_CACHE, &format!("{}{name}", self.prefix), qkv.dtype(), [cache.slots, columns]);
+        let (key, value) = (state("key"), state("value"));
+        let (new_key, new_value) = kv_append(&key, &value, qkv, cache.slot_mapping, heads, kv_heads);
+        self.g.assign(&key, &new_key);
+        self.g.assign(&value, &new_value);
+        let (table, lens, starts) = (cache.block_table, cache.context_lens, cache.cu_seqlens);
+        cached_attention(qkv, &new_key, &new_value, table, lens, starts, heads, kv_heads, cache.block_size)
     }
 
     #[track_caller]

@@ -1,9 +1,9 @@
 //! A training configuration: a preset, a file over it, and single keys over both; unknown keys are errors.
 #![forbid(unsafe_code)]
 
-use crate::data::tokenizer::SMALLEST_VOCABULARY;
 use crate::keys::{self, KEYS};
 use crate::schedule::Schedule;
+use model::text::SMALLEST_VOCABULARY;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::Rows;
-use super::tokenizer::END;
 use crate::Error;
+use model::text::END;
 use std::path::Path;
 
 /// X of the sixteen lines `{"input": X, "output": X}`.
@@ -72,7 +72,7 @@ pub fn rows(texts: &[Vec<u32>], context: usize, ignore: u32) -> Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::tokenizer::Tokenizer;
+    use model::text::Tokenizer;
 
     #[test]
     fn a_row_is_sixteen_characters_shifted_by_one() {

@@ -6,14 +6,13 @@ mod order;
 mod source;
 mod split;
 mod text;
-pub mod tokenizer;
 
 use crate::Error;
 use crate::config::{Config, Corpus, TokenizerKind};
+use model::text::{END, Tokenizer};
 use order::Order;
 use source::Document;
 use std::path::{Path, PathBuf};
-use tokenizer::{END, Tokenizer};
 
 /// Rows of equal length: what a model reads and what it should say.
 #[derive(Clone, Debug, PartialEq)]
@@ -189,7 +188,7 @@ fn tokenizer(config: &Config, texts: &Texts, stored: Option<&Path>) -> Result<To
     }
     let mut all = Vec::new();
     for (path, bytes) in texts {
-        all.push(tokenizer::utf8(bytes).map_err(|(line, what)| wrong(path, line, what))?);
+        all.push(model::text::utf8(bytes).map_err(|(line, what)| wrong(path, line, what))?);
     }
     let trained = Tokenizer::train(all.into_iter(), config.model.vocab_size);
     trained.map_err(|what| wrong(Path::new(&config.data.path), None, what))

@@ -7,7 +7,6 @@ mod save;
 mod steps;
 
 use crate::config::Config;
-use crate::data::tokenizer::Tokenizer;
 use crate::data::{Batches, Staging};
 use crate::evaluate::{Evaluation, Evaluator};
 use crate::folder::Folder;
@@ -18,6 +17,7 @@ use crate::trainer::Trainer;
 use books::Books;
 use device::Device;
 use graph::{Limits, Tuning};
+use model::text::Tokenizer;
 use std::path::{Path, PathBuf};
 
 /// A run that can be trained on.

@@ -79,6 +79,32 @@ impl Tokenizer {
         }
     }
 
+    /// The bytes that a token stands for; none for one that ends documents or isn't there.
+    pub fn bytes(&self, token: u32) -> Vec<u8> {
+        match self {
+            Tokenizer::Ascii if token == OTHER => "\u{fffd}".into(),
+            Tokenizer::Ascii => u8::try_from(token).ok().filter(|b| *b != 0 && b.is_ascii()).into_iter().collect(),
+            Tokenizer::Byte => u8::try_from(token).into_iter().collect(),
+            Tokenizer::Bpe(pairs) => {
+                if token == END {
+                    return Vec::new();
+                }
+                let name = pairs.id_to_token(token).unwrap_or_default();
+                let bytes: Option<Vec<u8>> = name.chars().map(byte_of).collect();
+                bytes.unwrap_or_else(|| name.into_bytes())
+            }
+        }
+    }
+
+    /// How many tokens there are.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Tokenizer::Ascii => 128,
+            Tokenizer::Byte => 256,
+            Tokenizer::Bpe(pairs) => pairs.get_vocab_size(true),
+        }
+    }
+
     /// tokenizer.json, as the tokenizers crate and its like read it: `ascii` and `byte` are byte-pair encodings without
     /// pairs.
     pub fn to_json(&self) -> String {
@@ -140,6 +166,18 @@ fn byte_names() -> Vec<String> {
         .collect()
 }
 
+/// The byte that a character of a byte-level vocabulary stands for.
+fn byte_of(name: char) -> Option<u8> {
+    match u32::from(name) {
+        code @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => u8::try_from(code).ok(),
+        // The others are those that don't print, in order.
+        code @ 0x100..=0x120 => u8::try_from(code - 0x100).ok(),
+        code @ 0x121..=0x142 => u8::try_from(code - 0x121 + 0x7F).ok(),
+        0x143 => Some(0xAD),
+        _ => None,
+    }
+}
+
 /// Text, or the line of the first byte that is none.
 pub fn utf8(bytes: &[u8]) -> Result<&str, (Option<usize>, String)> {
     std::str::from_utf8(bytes).map_err(|e| {
@@ -197,6 +235,8 @@ mod tests {
         assert_eq!(first.to_json(), second.to_json());
         let tokens = first.encode(long.as_bytes()).unwrap();
         let Tokenizer::Bpe(pairs) = &first else { panic!("it was trained") };
+        let back: Vec<u8> = tokens.iter().flat_map(|token| first.bytes(*token)).collect();
+        assert_eq!(String::from_utf8(back).unwrap(), long);
         assert!(pairs.get_vocab_size(true) <= 300 && tokens.iter().all(|t| *t < 300 && *t != END));
         assert!(tokens.len() < long.len() / 2, "{} tokens for {} bytes", tokens.len(), long.len());
         assert_eq!(pairs.decode(&tokens, false).unwrap(), long);
@@ -204,6 +244,16 @@ mod tests {
         assert_eq!(pairs.encode(long.as_str(), false).unwrap().get_ids(), tokens);
         let stored = Tokenizer::from_json(&first.to_json()).unwrap();
         assert_eq!(stored.encode(long.as_bytes()).unwrap(), tokens);
+    }
+
+    #[test]
+    fn every_byte_has_a_name_and_is_found_by_it() {
+        for (byte, name) in (0..=255).zip(byte_names()) {
+            assert_eq!(name.chars().map(byte_of).collect::<Vec<_>>(), [Some(byte)], "{byte}");
+        }
+        assert_eq!(Tokenizer::Ascii.bytes(65), b"A");
+        assert_eq!(Tokenizer::Byte.bytes(200), [200]);
+        assert!(Tokenizer::Ascii.bytes(0).is_empty() && Tokenizer::Byte.bytes(256).is_empty());
     }
 
     #[test]
