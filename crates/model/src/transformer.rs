@@ -4,6 +4,7 @@ use crate::config::{Config, Mixer, Mlp, Norm, Positions};
 use graph::{Tensor, Tracer};
 use ops::attention::attention;
 use ops::cached_attention::cached_attention;
+use ops::cast::cast;
 use ops::elementwise::{add, gelu};
 use ops::embed::embed;
 use ops::kv_append::kv_append;
@@ -19,7 +20,20 @@ use tensor::{DType, Shape};
 /// `tokens` u32 [tokens] are the ids, `positions` u32 [tokens] each token's place in its sequence, and `cu_seqlens`
 /// u32 [sequences + 1] where each sequence starts, with the number of tokens at the end.
 pub fn transformer(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Tensor, cu_seqlens: &Tensor) -> Tensor {
-    head(g, config, &body(g, config, tokens, positions, &Sight::Packed { cu_seqlens }))
+    transformer_in(g, config, DType::F32, tokens, positions, cu_seqlens)
+}
+
+/// The same, computed and stored as `compute`: f32, bf16 or f16. Parameters are f32; each is cast once, and what is looked
+/// up in a table after it was.
+pub fn transformer_in(
+    g: &Tracer,
+    config: &Config,
+    compute: DType,
+    tokens: &Tensor,
+    positions: &Tensor,
+    cu_seqlens: &Tensor,
+) -> Tensor {
+    head(g, config, &body_in(g, config, compute, tokens, positions, &Sight::Packed { cu_seqlens }))
 }
 
 /// What a token's attention sees.
@@ -61,27 +75,40 @@ pub struct Stream {
 
 /// The layers. Parameters are traced in one order, so that steps that need only some of them find them at the same offsets.
 pub fn body(g: &Tracer, config: &Config, tokens: &Tensor, positions: &Tensor, sight: &Sight) -> Stream {
+    body_in(g, config, DType::F32, tokens, positions, sight)
+}
+
+/// The same, computed and stored as `compute`.
+pub fn body_in(
+    g: &Tracer,
+    config: &Config,
+    compute: DType,
+    tokens: &Tensor,
+    positions: &Tensor,
+    sight: &Sight,
+) -> Stream {
     let (vocab, hidden, context) = (config.vocab_size, config.hidden_size, config.max_context);
-    let whole = Scope { g, prefix: String::new() };
-    let table = whole.weight("embed_tokens.weight", [vocab, hidden]);
+    let whole = Scope { g, prefix: String::new(), compute };
+    let table = whole.parameter("embed_tokens.weight", [vocab, hidden]);
     let mut x = embed(tokens, &table); // [tokens, hidden]
     if config.positions == Positions::Learned {
-        x = add(&x, &embed(positions, &whole.weight("embed_positions.weight", [context, hidden])));
+        x = add(&x, &embed(positions, &whole.parameter("embed_positions.weight", [context, hidden])));
     }
+    x = cast(&x, compute);
     for i in 0..config.num_layers {
-        let layer = Scope { g, prefix: format!("layers.{i}.") };
+        let layer = Scope { g, prefix: format!("layers.{i}."), compute };
         x = add(&x, &mix(&layer, config, &layer.norm("attention_norm", config, &x), positions, sight));
         x = add(&x, &mlp(&layer, config, &layer.norm("mlp_norm", config, &x)));
     }
     Stream { x, table }
 }
 
-/// Logits [rows, vocab_size] of rows of the residual stream.
+/// Logits [rows, vocab_size] of rows of the residual stream, stored as that is.
 pub fn head(g: &Tracer, config: &Config, stream: &Stream) -> Tensor {
-    let whole = Scope { g, prefix: String::new() };
+    let whole = Scope { g, prefix: String::new(), compute: stream.x.dtype() };
     let x = whole.norm("final_norm", config, &stream.x);
     if config.tied_embeddings {
-        return linear(&x, &stream.table);
+        return linear(&x, &cast(&stream.table, x.dtype()));
     }
     linear(&x, &whole.weight("lm_head.weight", [config.vocab_size, config.hidden_size]))
 }
@@ -121,12 +148,20 @@ fn mlp(layer: &Scope, config: &Config, x: &Tensor) -> Tensor {
 struct Scope<'a> {
     g: &'a Tracer,
     prefix: String,
+    compute: DType,
 }
 
 impl Scope<'_> {
+    /// A parameter as it is kept.
+    #[track_caller]
+    fn parameter(&self, name: &str, shape: impl Into<Shape>) -> Tensor {
+        self.g.parameter(&format!("{}{name}", self.prefix), DType::F32, shape)
+    }
+
+    /// A parameter as it is computed with.
     #[track_caller]
     fn weight(&self, name: &str, shape: impl Into<Shape>) -> Tensor {
-        self.g.parameter(&format!("{}{name}", self.prefix), DType::F32, shape)
+        cast(&self.parameter(name, shape), self.compute)
     }
 
     /// A product with a weight [outputs, inputs], and its bias if there is one.
@@ -193,11 +228,11 @@ mod tests {
     }
 
     /// The step's graph with gradients, and the parameters with their shapes.
-    fn traced(config: &Config) -> (Graph, Vec<(String, Shape)>) {
+    fn traced(config: &Config, compute: DType) -> (Graph, Vec<(String, Shape)>) {
         let graph = Graph::trace(|g| {
             let ids = |name| g.input(name, DType::U32, [16]);
             let cu_seqlens = g.input("cu_seqlens", DType::U32, [3]);
-            let logits = transformer(g, config, &ids("tokens"), &ids("positions"), &cu_seqlens);
+            let logits = transformer_in(g, config, compute, &ids("tokens"), &ids("positions"), &cu_seqlens);
             let loss = ops::cross_entropy::cross_entropy(&logits, &ids("targets"), 99);
             let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
             for (entry, gradient) in entries.iter().zip(grad::gradients(&loss, &weights, &ops::GRAD)) {
@@ -212,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_llama_has_these_parameters() {
-        let (_, entries) = traced(&llama());
+        let (_, entries) = traced(&llama(), DType::F32);
         let layer = |i: usize| {
             let shapes: [(&str, Shape); 6] = [
                 ("attention_norm.weight", [24].into()),
@@ -230,7 +265,7 @@ mod tests {
         assert_eq!(entries, expected);
 
         let biases = Config { attention_bias: true, mlp_bias: true, tied_embeddings: false, ..llama() };
-        let (_, entries) = traced(&biases);
+        let (_, entries) = traced(&biases, DType::Bf16);
         let shape = |name: &str| entries.iter().find(|(n, _)| n == name).map(|(_, shape)| shape.to_vec());
         assert_eq!(shape("lm_head.weight"), Some(vec![31, 24]));
         assert_eq!(shape("layers.2.attention.qkv_proj.bias"), Some(vec![40]));
@@ -241,7 +276,13 @@ mod tests {
 
     #[test]
     fn a_llama_fuses() {
-        let fused = pass::prune(pass::fuse(traced(&llama()).0, ops::OPS));
+        for compute in [DType::F32, DType::Bf16, DType::F16] {
+            fuses(compute);
+        }
+    }
+
+    fn fuses(compute: DType) {
+        let fused = pass::prune(pass::fuse(traced(&llama(), compute).0, ops::OPS));
         let mut counts = BTreeMap::new();
         for node in &fused.nodes {
             *counts.entry(node.op.name).or_insert(0) += 1;
@@ -250,6 +291,9 @@ mod tests {
         assert_eq!((counts["residual_rms_norm"], counts["rms_norm"]), (6, 1), "{counts:?}");
         assert_eq!((counts["rms_norm_backward_residual"], counts["rms_norm_backward"]), (6, 1), "{counts:?}");
         assert_eq!((counts["rope"], counts["swiglu"], counts["swiglu_backward"]), (6, 3, 3), "{counts:?}");
+        // Each weight is cast once, and its gradient back: the table, six a layer, the last norm's; and what was looked up.
+        let casts = if compute == DType::F32 { 0 } else { 2 * (1 + 3 * 6 + 1 + 1) };
+        assert_eq!(counts.get("cast").copied().unwrap_or(0), casts, "{counts:?}");
         // The table's gradients, as table and as head, are all that is left to add.
         assert!(counts.get("add").is_none_or(|adds| *adds <= 1), "{counts:?}");
     }

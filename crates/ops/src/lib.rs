@@ -16,6 +16,7 @@ pub mod fill;
 pub mod grad_norm;
 pub mod kv_append;
 pub mod layer_norm;
+pub mod loss_scale;
 pub mod matmul;
 pub mod philox;
 pub mod reduce;
@@ -51,6 +52,8 @@ pub static OPS: &[&OpDef] = &[
     &embed::EMBED_BACKWARD,
     &fill::FILL,
     &grad_norm::GRAD_NORM,
+    &loss_scale::UNSCALE,
+    &loss_scale::RESCALE,
     &matmul::MATMUL,
     &matmul::MATMUL_ADD,
     // After `matmul_add`, which takes a product's bias at no cost.

@@ -4,7 +4,7 @@
 
 use crate::Error;
 use crate::evaluate::{Evaluation, best};
-use crate::trainer::{State, entry_bytes};
+use crate::trainer::{Scale, State, entry_bytes};
 use graph::Tuning;
 use graph::trace::Entry;
 use serde::{Deserialize, Serialize};
@@ -42,6 +42,9 @@ pub struct Manifest {
     pub step: usize,
     /// Steps that changed the parameters.
     pub applied: u32,
+    /// The loss scale, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
     /// Steps whose gradient wasn't finite.
     pub skipped: usize,
     /// Seed of all random numbers; their counters are the steps.
@@ -98,6 +101,7 @@ impl Manifest {
             version: env!("CARGO_PKG_VERSION").into(),
             step,
             applied: 0,
+            scale: None,
             skipped: 0,
             seed: 0,
             epoch: 0,
@@ -276,7 +280,7 @@ pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Er
         Some(t) if t.dtype == DType::F32 && *t.shape == [manifest.step] => losses_as_read(&t.bytes),
         _ => return Err(wrong(&file, format!("`losses` is not f32[{}]", manifest.step))),
     };
-    let state = State { parameters, first_moment, second_moment, applied: manifest.applied };
+    let state = State { parameters, first_moment, second_moment, applied: manifest.applied, scale: manifest.scale };
     Ok(Saved { manifest, state, losses, texts: Vec::new() })
 }
 

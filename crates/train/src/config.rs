@@ -7,6 +7,7 @@ use model::text::SMALLEST_VOCABULARY;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use tensor::DType;
 use toml::{Table, Value};
 
 /// The named workloads.
@@ -50,7 +51,6 @@ precision.compute = "f32"
 precision.gradients = "f32"
 precision.moments = "f32"
 precision.master = "none"
-precision.loss_scale = 1.0
 eval.fraction = 0.0
 eval.every = 0
 eval.batches = 0
@@ -130,12 +130,12 @@ pub struct Optimizer {
     pub max_norm: f64,
 }
 
-/// Element types of what a step holds. So far all are f32; the rest is refused by name.
+/// Element types of what a step holds. Only `compute` may be other than f32; the rest is refused by name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Precision {
-    /// Parameters as stored.
+    /// Parameters as stored: the optimizer's own, in f32.
     pub weights: String,
-    /// Activations.
+    /// Activations and their gradients, and the weights that they are multiplied by: f32, bf16 or f16. Sums are f32.
     pub compute: String,
     /// Gradients as stored.
     pub gradients: String,
@@ -144,7 +144,50 @@ pub struct Precision {
     /// A second, wider copy of the parameters: `none` or its type.
     pub master: String,
     /// What the loss is multiplied by before the gradient.
-    pub loss_scale: f64,
+    pub loss_scale: LossScale,
+}
+
+impl Precision {
+    /// The element type of activations.
+    pub fn compute_type(&self) -> DType {
+        self.compute.parse().expect("a resolved configuration has a known type")
+    }
+}
+
+/// What the loss is multiplied by before the gradient, which is divided by it again: so f16 gradients don't vanish.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LossScale {
+    /// As the device finds it out, or nothing.
+    Kind(LossScaleKind),
+    /// This number.
+    Fixed(f64),
+}
+
+/// A loss scale that isn't a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossScaleKind {
+    /// The loss as it is.
+    None,
+    /// Begins at 65536; halved when a gradient isn't finite, doubled after 2000 steps in a row whose gradients are.
+    Dynamic,
+}
+
+impl LossScale {
+    /// No loss scale.
+    pub const NONE: LossScale = LossScale::Kind(LossScaleKind::None);
+    /// A loss scale that the device finds out.
+    pub const DYNAMIC: LossScale = LossScale::Kind(LossScaleKind::Dynamic);
+
+    /// The scale of the first step; `None` where the loss is taken as it is.
+    pub fn first(self) -> Option<f32> {
+        match self {
+            LossScale::Kind(LossScaleKind::None) => None,
+            LossScale::Kind(LossScaleKind::Dynamic) => Some(65536.0),
+            LossScale::Fixed(scale) => Some(scale as f32),
+        }
+    }
 }
 
 /// When the state is saved.
@@ -384,8 +427,9 @@ fn put(table: &mut Table, path: &str, value: &Value, origin: &Origin) -> Result<
     Ok(())
 }
 
-fn finish(table: Table, file: Option<&Path>) -> Result<Config, ConfigError> {
+fn finish(mut table: Table, file: Option<&Path>) -> Result<Config, ConfigError> {
     let origin = file.map_or(Origin::Resolved, |path| Origin::File(path.into()));
+    loss_scale_by_type(&mut table);
     for (key, kind) in KEYS {
         let Some(value) = get(&table, key) else {
             let help = "begin from a preset (--preset NAME), or set the key".into();
@@ -397,6 +441,14 @@ fn finish(table: Table, file: Option<&Path>) -> Result<Config, ConfigError> {
     match problem(&config) {
         Some(what) => Err(error(&origin, what, None)),
         None => Ok(config),
+    }
+}
+
+/// Where no loss scale is set: dynamic for f16, whose gradients may vanish, else none.
+fn loss_scale_by_type(table: &mut Table) {
+    if let Some(Value::Table(precision)) = table.get_mut("precision") {
+        let f16 = precision.get("compute").and_then(Value::as_str) == Some("f16");
+        precision.entry("loss_scale").or_insert(Value::String(if f16 { "dynamic" } else { "none" }.into()));
     }
 }
 
@@ -420,16 +472,22 @@ fn problem(config: &Config) -> Option<String> {
     }
     let o = &config.optimizer;
     let p = &config.precision;
-    let stored =
-        [("weights", &p.weights), ("compute", &p.compute), ("gradients", &p.gradients), ("moments", &p.moments)];
+    let stored = [("weights", &p.weights), ("gradients", &p.gradients), ("moments", &p.moments)];
     if let Some((name, ty)) = stored.iter().find(|(_, ty)| *ty != "f32") {
-        return Some(format!("precision.{name} is {ty}; only f32 is trained so far"));
+        return Some(format!(
+            "precision.{name} is {ty}; only f32 is supported, and precision.compute may be bf16 or f16"
+        ));
+    }
+    if !["f32", "bf16", "f16"].contains(&p.compute.as_str()) {
+        return Some(format!("precision.compute is {}; it must be f32, bf16 or f16", p.compute));
     }
     if p.master != "none" {
         return Some(format!("precision.master is {}; with f32 weights there is none", p.master));
     }
-    if p.loss_scale != 1.0 {
-        return Some(format!("precision.loss_scale is {}; with f32 it must be 1", p.loss_scale));
+    if let LossScale::Fixed(scale) = p.loss_scale
+        && !(1.0..=f64::from(ops::loss_scale::MOST)).contains(&scale)
+    {
+        return Some(format!("precision.loss_scale is {scale:?}; it must be from 1 to 2^24"));
     }
     if let Some(what) = config.schedule.problem() {
         return Some(format!("schedule.{what}"));

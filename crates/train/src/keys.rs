@@ -18,6 +18,8 @@ pub enum Kind {
     Texts,
     /// One of these words.
     OneOf(&'static [&'static str]),
+    /// A number, or one of these words.
+    NumberOr(&'static [&'static str]),
 }
 
 /// Element types that only some precisions are; the others are refused by name when a configuration is checked.
@@ -68,7 +70,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("precision.gradients", TYPES),
     ("precision.moments", TYPES),
     ("precision.master", Kind::OneOf(&["none", "f32"])),
-    ("precision.loss_scale", Kind::Number),
+    ("precision.loss_scale", Kind::NumberOr(&["none", "dynamic"])),
     ("eval.fraction", Kind::Number),
     ("eval.every", Kind::Count),
     ("eval.batches", Kind::Count),
@@ -105,12 +107,14 @@ impl Kind {
     pub fn check(self, path: &str, value: &Value) -> Result<Value, String> {
         match (self, value) {
             (Kind::Count, Value::Integer(i)) if *i >= 0 => Ok(value.clone()),
-            (Kind::Number, Value::Integer(i)) => Ok(Value::Float(*i as f64)),
-            (Kind::Number, Value::Float(_)) | (Kind::Flag, Value::Boolean(_)) | (Kind::Text, Value::String(_)) => {
+            (Kind::Number | Kind::NumberOr(_), Value::Integer(i)) => Ok(Value::Float(*i as f64)),
+            (Kind::Number | Kind::NumberOr(_), Value::Float(_))
+            | (Kind::Flag, Value::Boolean(_))
+            | (Kind::Text, Value::String(_)) => Ok(value.clone()),
+            (Kind::OneOf(words) | Kind::NumberOr(words), Value::String(s)) if words.contains(&s.as_str()) => {
                 Ok(value.clone())
             }
             (Kind::Texts, Value::Array(all)) if all.iter().all(Value::is_str) => Ok(value.clone()),
-            (Kind::OneOf(words), Value::String(s)) if words.contains(&s.as_str()) => Ok(value.clone()),
             _ => Err(format!("`{path}` is {}; it must be {}", show(value), self.expected())),
         }
     }
@@ -122,12 +126,15 @@ impl Kind {
             Kind::Flag => "true or false".into(),
             Kind::Text => "text in quotes".into(),
             Kind::Texts => "a list of texts: [\"a\", \"b\"]".into(),
-            Kind::OneOf(words) => {
-                let words: Vec<_> = words.iter().map(|w| format!("\"{w}\"")).collect();
-                format!("one of {}", words.join(", "))
-            }
+            Kind::OneOf(words) => format!("one of {}", quoted(words)),
+            Kind::NumberOr(words) => format!("a number, or one of {}", quoted(words)),
         }
     }
+}
+
+fn quoted(words: &[&str]) -> String {
+    let words: Vec<_> = words.iter().map(|w| format!("\"{w}\"")).collect();
+    words.join(", ")
 }
 
 /// A value with its type, for messages.

@@ -58,11 +58,15 @@ impl Metrics {
         let Line { step, measured, elapsed_sec, lr, applied, skipped } = *line;
         let (loss, norm) = (Number(measured.loss), Number(measured.grad_norm));
         // A string takes whatever is written to it.
-        let _ = writeln!(
+        let _ = write!(
             self.line,
             "{{\"step\":{step},\"loss\":{loss},\"grad_norm\":{norm},\"elapsed_sec\":{elapsed_sec:.6},\"lr\":{lr:?},\
-             \"applied\":{applied},\"skipped\":{skipped}}}"
+             \"applied\":{applied},\"skipped\":{skipped}"
         );
+        if measured.loss_scale != 1.0 {
+            let _ = write!(self.line, ",\"loss_scale\":{}", measured.loss_scale);
+        }
+        self.line.push_str("}\n");
         self.file.write_all(self.line.as_bytes()).map_err(Error::io(&self.path))?;
         if self.flushed.elapsed() >= FLUSH_AFTER { self.flush() } else { Ok(()) }
     }

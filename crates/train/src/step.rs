@@ -1,7 +1,7 @@
 //! One training step as one graph: forward, loss, gradients, their norm, and the optimizer in place.
 
 use crate::Error;
-use crate::config::{Config, OptimizerKind};
+use crate::config::{Config, LossScale, OptimizerKind};
 use crate::data;
 use graph::trace::{Entry, PARAMETERS};
 use graph::{Graph, Plan, Spec, Tensor, TraceError, Tracer, Tuning};
@@ -10,6 +10,7 @@ use ops::cross_entropy::cross_entropy;
 use ops::elementwise::{add, mul};
 use ops::fill::fill;
 use ops::grad_norm::grad_norm;
+use ops::loss_scale::{rescale, unscale};
 use tensor::DType::{F32, U32};
 
 /// The region of the gradients, at the parameters' offsets.
@@ -20,11 +21,15 @@ pub const FIRST_MOMENT: &str = "first_moment";
 pub const SECOND_MOMENT: &str = "second_moment";
 /// The region of what the device counts.
 pub const COUNTERS: &str = "counters";
+/// What the loss is multiplied by, a counter and an output of steps that have one.
+pub const LOSS_SCALE: &str = "loss_scale";
+/// The counter of finite steps in a row since the loss scale changed.
+pub const GOOD_STEPS: &str = "good_steps";
 
 /// The step's graph, unfused; with gradient accumulation that of one micro-batch.
 ///
 /// Inputs: `tokens`, `targets`, `positions` u32 [batch * context], `cu_seqlens` u32 [batch + 1], `lr` f32 [1].
-/// Outputs: `loss`, `grad_norm` f32 [1]; `finite` u32 [1], 1 where the gradient was finite and the step was applied; and
+/// Outputs: `loss`, `grad_norm` f32 [1], and `loss_scale` f32 [1] where there is one; `finite` u32 [1], 1 where the gradient was finite and the step was applied; and
 /// `fault` u32 [1], the last number of the gradients' region that isn't finite, `u32::MAX` where all are.
 ///
 /// # Errors
@@ -36,12 +41,13 @@ pub fn trace(config: &Config) -> Result<Graph, TraceError> {
     Graph::trace(|g| {
         let loss = forward(g, config);
         let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
-        let gradients = graph::grad::gradients(&loss, &weights, &ops::GRAD);
+        let applied = g.state(COUNTERS, "applied", U32, [1]);
+        let scaling = Scaling::of(g, config);
+        let gradients = graph::grad::gradients(&scaling.scaled(&loss), &weights, &ops::GRAD);
         let parts: Vec<_> = gradients.into_iter().zip(&entries).filter_map(|(t, e)| Some((t?, e.offset))).collect();
         let size = g.flat(PARAMETERS).shape().elements();
         let gradients = g.pack(GRADIENTS, &parts, 4 * size as u64);
-        let applied = g.state(COUNTERS, "applied", U32, [1]);
-        update(g, config, &gradients, &applied);
+        update(g, config, &gradients, &applied, &scaling);
         g.output("loss", &loss);
     })
 }
@@ -56,10 +62,11 @@ fn trace_micro_batch(config: &Config) -> Result<Graph, TraceError> {
         let weighted = mul(&loss, &g.input("loss_weight", F32, [1]));
         let (entries, weights): (Vec<_>, Vec<_>) = g.entries(PARAMETERS).into_iter().unzip();
         let sums: Vec<_> = entries.iter().map(|e| gradient_of(g, e)).collect();
-        graph::grad::each_gradient(&weighted, &weights, &ops::GRAD, |i, gradient| {
+        let (_, sum) = accumulated(g);
+        let scaled = Scaling::of(g, config).scaled(&weighted);
+        graph::grad::each_gradient(&scaled, &weights, &ops::GRAD, |i, gradient| {
             g.assign(&sums[i], &add(&sums[i], &gradient));
         });
-        let (_, sum) = accumulated(g);
         g.assign(&sum, &add(&sum, &weighted));
         g.output("loss", &loss);
     })
@@ -84,7 +91,8 @@ pub fn trace_update(config: &Config) -> Result<Option<Graph>, TraceError> {
         }
         let gradients = g.flat(GRADIENTS);
         let (applied, sum) = accumulated(g);
-        update(g, config, &gradients, &applied);
+        let scaling = Scaling::of(g, config);
+        update(g, config, &gradients, &applied, &scaling);
         g.assign(&gradients, &fill(g, gradients.shape().elements(), 0.0));
         g.assign(&sum, &fill(g, 1, 0.0));
         g.output("loss", &sum);
@@ -116,12 +124,19 @@ fn forward(g: &Tracer, config: &Config) -> Tensor {
     let ids = |name| g.input(name, U32, [batch * context]);
     let (tokens, targets, positions) = (ids("tokens"), ids("targets"), ids("positions"));
     let cu_seqlens = g.input("cu_seqlens", U32, [batch + 1]);
-    let logits = model::transformer(g, &config.model, &tokens, &positions, &cu_seqlens);
+    let logits = model::transformer::transformer_in(
+        g,
+        &config.model,
+        config.precision.compute_type(),
+        &tokens,
+        &positions,
+        &cu_seqlens,
+    );
     cross_entropy(&logits, &targets, data::ignore(config))
 }
 
 /// The optimizer over the whole regions, with the gradients packed like the parameters; its outputs but the loss.
-fn update(g: &Tracer, config: &Config, gradients: &Tensor, count: &Tensor) {
+fn update(g: &Tracer, config: &Config, gradients: &Tensor, count: &Tensor, scaling: &Scaling) {
     let lr = g.input("lr", F32, [1]);
     let parameters = g.flat(PARAMETERS);
     let size = parameters.shape().elements();
@@ -129,6 +144,7 @@ fn update(g: &Tracer, config: &Config, gradients: &Tensor, count: &Tensor) {
     let second = g.state(SECOND_MOMENT, SECOND_MOMENT, F32, [size]);
 
     let (norm, finite, fault) = grad_norm(gradients);
+    let norm = scaling.0.as_ref().map_or(norm.clone(), |(scale, _)| unscale(&norm, scale));
     let applied = advance(count, &finite);
     let (new_parameters, new_first, new_second) =
         adam(&parameters, gradients, &first, &second, &lr, &applied, &norm, &finite, optimizer(config));
@@ -136,9 +152,35 @@ fn update(g: &Tracer, config: &Config, gradients: &Tensor, count: &Tensor) {
     g.assign(&first, &new_first);
     g.assign(&second, &new_second);
     g.assign(count, &applied);
-    g.output("grad_norm", &norm);
+    scaling.follow(g, config, &finite);
+    g.output("grad_norm", &if scaling.0.is_some() { norm.rows(0, 1) } else { norm });
     g.output("finite", &finite);
     g.output("fault", &fault);
+}
+
+/// What the loss is multiplied by, and the finite steps in a row since it changed; nothing without a loss scale.
+struct Scaling(Option<(Tensor, Tensor)>);
+
+impl Scaling {
+    fn of(g: &Tracer, config: &Config) -> Scaling {
+        let state = |name, dtype| g.state(COUNTERS, name, dtype, [1]);
+        Scaling(config.precision.loss_scale.first().map(|_| (state(LOSS_SCALE, F32), state(GOOD_STEPS, U32))))
+    }
+
+    fn scaled(&self, loss: &Tensor) -> Tensor {
+        self.0.as_ref().map_or(loss.clone(), |(scale, _)| mul(loss, scale))
+    }
+
+    /// A dynamic scale follows whether the gradients are finite.
+    fn follow(&self, g: &Tracer, config: &Config, finite: &Tensor) {
+        let Some((scale, good_steps)) = &self.0 else { return };
+        g.output(LOSS_SCALE, scale);
+        if config.precision.loss_scale == LossScale::DYNAMIC {
+            let (new_scale, new_good_steps) = rescale(scale, good_steps, finite);
+            g.assign(scale, &new_scale);
+            g.assign(good_steps, &new_good_steps);
+        }
+    }
 }
 
 fn optimizer(config: &Config) -> Adam {

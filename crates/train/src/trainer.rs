@@ -3,10 +3,11 @@
 use crate::Error;
 use crate::config::Config;
 use crate::data::{self, Batch};
-use crate::step::{self, COUNTERS, FIRST_MOMENT, GRADIENTS, SECOND_MOMENT};
+use crate::step::{self, COUNTERS, FIRST_MOMENT, GOOD_STEPS, GRADIENTS, LOSS_SCALE, SECOND_MOMENT};
 use device::{Buffer, Device, Recording, Ticket};
 use graph::trace::{Entry, PARAMETERS};
 use graph::{Graph, Limits, Plan, Tuning};
+use serde::{Deserialize, Serialize};
 use tensor::hash::Hasher;
 
 /// What a step leaves to read.
@@ -20,6 +21,17 @@ pub struct Measured {
     pub finite: bool,
     /// Where it wasn't: the last number of the gradients' region that isn't finite, `u32::MAX` where all are.
     pub fault: u32,
+    /// What the loss was multiplied by before the gradient; 1 without a loss scale.
+    pub loss_scale: f32,
+}
+
+/// The loss scale of the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scale {
+    /// What the loss is multiplied by.
+    pub loss_scale: f32,
+    /// Finite steps in a row since it changed.
+    pub good_steps: u32,
 }
 
 /// What training must not lose: bytes of the regions.
@@ -33,6 +45,8 @@ pub struct State {
     pub second_moment: Vec<u8>,
     /// Steps that changed the parameters.
     pub applied: u32,
+    /// The loss scale, where there is one.
+    pub scale: Option<Scale>,
 }
 
 /// One step, recorded, over parameters, gradients and moments.
@@ -64,6 +78,7 @@ struct Outputs {
     grad_norm: usize,
     finite: usize,
     fault: usize,
+    loss_scale: Option<usize>,
 }
 
 impl Trainer {
@@ -97,7 +112,7 @@ impl Trainer {
             lr: input(last, "lr"),
         };
         let [loss, grad_norm, finite, fault] = ["loss", "grad_norm", "finite", "fault"].map(output);
-        let outputs = Outputs { loss, grad_norm, finite, fault };
+        let outputs = Outputs { loss, grad_norm, finite, fault, loss_scale: last.output(LOSS_SCALE) };
         let update = if recordings.len() > 1 { recordings.pop() } else { None };
         let mut trainer = Trainer {
             recording: recordings.swap_remove(0),
@@ -111,6 +126,9 @@ impl Trainer {
         };
         write_layout(&mut trainer.recording, config)?;
         trainer.initialize(config.seed)?;
+        if let Some(loss_scale) = config.precision.loss_scale.first() {
+            trainer.write_scale(&Scale { loss_scale, good_steps: 0 })?;
+        }
         Ok(trainer)
     }
 
@@ -160,14 +178,19 @@ impl Trainer {
     /// What a step has measured; waits for it if need be.
     pub fn read(&mut self, ticket: Ticket) -> Result<Measured, Error> {
         let mut words = [0u32; 4];
-        let Outputs { loss, grad_norm, finite, fault } = self.outputs;
+        let Outputs { loss, grad_norm, finite, fault, loss_scale: scale } = self.outputs;
+        let mut loss_scale = 1.0;
+        if let Some(scale) = scale {
+            self.last().read(scale, ticket, bytemuck::bytes_of_mut(&mut loss_scale))?;
+        }
         let outputs = [loss, grad_norm, finite, fault];
         for (word, output) in words.iter_mut().zip(outputs) {
             self.last().read(output, ticket, bytemuck::bytes_of_mut(word))?;
         }
         let [loss, grad_norm, finite, fault] = words;
         let finite = finite != 0;
-        Ok(Measured { loss: f32::from_bits(loss), grad_norm: f32::from_bits(grad_norm), finite, fault })
+        let (loss, grad_norm) = (f32::from_bits(loss), f32::from_bits(grad_norm));
+        Ok(Measured { loss, grad_norm, finite, fault, loss_scale })
     }
 
     /// Runs the last submitted step `replays` times, or its last micro-batch where gradients are accumulated, with each
@@ -270,7 +293,28 @@ impl Trainer {
             first_moment: self.region(FIRST_MOMENT)?,
             second_moment: self.region(SECOND_MOMENT)?,
             applied,
+            scale: self.read_scale()?,
         })
+    }
+
+    /// Where the loss scale and its count are among the counters.
+    fn scale_places(&self) -> Option<[u64; 2]> {
+        let offset = |name: &str| self.plan().entries.iter().find(|e| e.name == name).map(|e| e.place.offset);
+        Some([offset(LOSS_SCALE)?, offset(GOOD_STEPS)?])
+    }
+
+    fn read_scale(&self) -> Result<Option<Scale>, Error> {
+        let Some([scale_at, steps_at]) = self.scale_places() else { return Ok(None) };
+        let mut scale = Scale { loss_scale: 1.0, good_steps: 0 };
+        self.buffer(COUNTERS).read(scale_at, bytemuck::bytes_of_mut(&mut scale.loss_scale))?;
+        self.buffer(COUNTERS).read(steps_at, bytemuck::bytes_of_mut(&mut scale.good_steps))?;
+        Ok(Some(scale))
+    }
+
+    fn write_scale(&mut self, scale: &Scale) -> Result<(), Error> {
+        let Some([scale_at, steps_at]) = self.scale_places() else { return Ok(()) };
+        self.buffer(COUNTERS).write(scale_at, bytemuck::bytes_of(&scale.loss_scale))?;
+        Ok(self.buffer(COUNTERS).write(steps_at, bytemuck::bytes_of(&scale.good_steps))?)
     }
 
     /// The first tensor of a state that holds a number that isn't finite.
@@ -288,6 +332,9 @@ impl Trainer {
         self.buffer(FIRST_MOMENT).write(0, &state.first_moment)?;
         self.buffer(SECOND_MOMENT).write(0, &state.second_moment)?;
         self.buffer(COUNTERS).write(0, bytemuck::bytes_of(&state.applied))?;
+        if let Some(scale) = &state.scale {
+            self.write_scale(scale)?;
+        }
         Ok(())
     }
 

@@ -2,6 +2,9 @@
 // Adam over flat memory: parameters and moments may be updated in place, so every element is read before it is written.
 #include "common/common.glsl"
 
+// 1: the norm is followed by the loss scale.
+layout(constant_id = 1) const uint SCALED = 0;
+
 layout(push_constant) uniform Arguments {
     Floats parameters;
     Floats gradients;
@@ -44,6 +47,7 @@ void main() {
     float rate = args.lr.at[0];
     float steps = float(args.applied.at[0]);
     float clip = args.max_norm > 0.0 ? min(args.max_norm / (args.norm.at[0] + 1e-6), 1.0) : 1.0;
+    if (SCALED != 0) clip /= args.norm.at[1];
     float step_size = rate / correction(steps * args.ln_beta1);
     float scale = 1.0 / sqrt(correction(steps * args.ln_beta2));
     float keep = args.decoupled != 0 ? 1.0 - rate * args.decay : 1.0;

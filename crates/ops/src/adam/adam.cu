@@ -22,6 +22,9 @@ __device__ __forceinline__ void adam_body(const float* parameters, const float* 
   bool apply = *finite != 0;
   float rate = *lr, steps = (float)*applied;
   float clip = max_norm > 0.0f ? fminf(max_norm / (*norm + 1e-6f), 1.0f) : 1.0f;
+#if SCALED
+  clip /= norm[1];
+#endif
   float step = rate / correction(steps * ln_beta1);
   float scale = 1.0f / sqrtf(correction(steps * ln_beta2));
   float keep = decoupled ? 1.0f - rate * decay : 1.0f;

@@ -35,6 +35,7 @@ fn body(args: &CpuArgs, part: usize) {
     let decoupled = args.words[8] == 1;
     let (lr, applied) = (input::<f32>(args, 4)[0], input::<u32>(args, 5)[0] as f32);
     let clip = if max_norm > 0.0 { (max_norm / (input::<f32>(args, 6)[0] + 1e-6)).min(1.0) } else { 1.0 };
+    let clip = clip / input::<f32>(args, 6).get(1).copied().unwrap_or(1.0);
     let step = lr / correction(applied * ln_beta1);
     let scale = 1.0 / correction(applied * ln_beta2).sqrt();
     let (keep, decay) = if decoupled { (1.0 - lr * decay, 0.0) } else { (1.0, decay) };

@@ -8,8 +8,8 @@ mod cpu;
 use crate::common;
 use graph::op::expect;
 use graph::{
-    Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef, Params, Shader, Spec,
-    Tensor, TensorType, Unsupported,
+    Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Kernel, KernelSource, Launch, Lowering, Meaning, OpDef,
+    Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
 use tensor::DType;
 
@@ -91,7 +91,8 @@ impl Adam {
 }
 
 /// One step over [n] elements: the new parameters, m and v. `lr`, `norm` (of all gradients): [1] f32; `applied` (steps
-/// with this one), `finite` (0: change nothing): [1] u32. Gradients are scaled by min(1, max_norm / (norm + 1e-6)).
+/// with this one), `finite` (0: change nothing): [1] u32. Gradients are scaled by min(1, max_norm / (norm + 1e-6)), and where
+/// `norm` is [2] divided by its second number, the loss scale.
 #[track_caller]
 pub fn adam(
     parameters: &Tensor,
@@ -125,7 +126,8 @@ fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     let single = [("lr", DType::F32), ("applied", DType::U32), ("norm", DType::F32), ("finite", DType::U32)];
     for ((name, dtype), ty) in single.into_iter().zip(&types[4..]) {
         expect::dtype(name, ty, dtype)?;
-        expect::shape(name, ty, &[1])?;
+        let scaled = name == "norm" && *ty.shape == [2];
+        expect::shape(name, ty, if scaled { &[2] } else { &[1] })?;
     }
     Ok(vec![types[0].clone(); 3])
 }
@@ -141,6 +143,7 @@ fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
     let correction2 = -(applied * word("ln_beta2")).exp_m1();
     let max_norm = word("max_norm");
     let clip = if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
+    let clip = clip / inputs[6].get(1).unwrap_or(&1.0);
     let (decay, decoupled) = (word("weight_decay"), call.params.u32("decoupled") == 1);
     for i in 0..parameters.len() {
         let mut g = inputs[1][i] * clip;
@@ -168,12 +171,17 @@ fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
     let words = std::iter::once(elements as u32).chain(call.params.words()).collect();
     let operands = common::operands(8, 3);
     let groups = [elements.div_ceil(GPU_CHUNK).clamp(1, 65_535), 1, 1];
-    Ok(Lowering::one(match spec.kind {
+    let launch = match spec.kind {
         DeviceKind::Cpu => {
             common::cpu("adam", cpu::select(&spec.architecture), elements.div_ceil(CPU_CHUNK), words, operands)
         }
         DeviceKind::Cuda => common::gpu(KernelSource::Cuda(&CUDA), "adam", groups, GPU_THREADS, words, operands),
         DeviceKind::Vulkan => common::gpu(KernelSource::Vulkan(&SHADER), "main", groups, GPU_THREADS, words, operands),
+    };
+    let scaled = u32::from(call.inputs[6].elements() == 2);
+    Ok(Lowering::one(match launch {
+        Launch::Kernel(kernel) => Launch::Kernel(Kernel { constants: vec![("SCALED", scaled)], ..kernel }),
+        other => other,
     }))
 }
 
@@ -206,7 +214,16 @@ fn cases() -> Vec<Case> {
         Case::new(name, settings.params(), inputs)
     };
     let decayed = Adam { weight_decay: 0.1, max_norm: 1.5, ..plain };
+    let scaled = |name: &str, settings: Adam, norm: f64, finite: f64| {
+        let mut case = case(name, 2049, settings, 3.0, norm, finite);
+        case.inputs[1] = CaseInput::uniform([2049], -4096.0, 4096.0);
+        case.inputs[6] = CaseInput::values(DType::F32, [2], [norm, 4096.0]);
+        case
+    };
     vec![
+        scaled("scaled", plain, 4.0, 1.0),
+        scaled("scaled and clipped", decayed, 4.0, 1.0),
+        scaled("scaled and skipped", decayed, 4.0, 0.0),
         case("first step", 1000, plain, 1.0, 3.0, 1.0),
         case("step 257", 37, plain, 257.0, 3.0, 1.0),
         case("step 100000", 20_001, Adam { beta1: 0.95, beta2: 0.99, ..plain }, 100_000.0, 3.0, 1.0),

@@ -24,6 +24,13 @@ impl Run {
     ) -> Result<(), Error> {
         let in_a_row = self.in_a_row;
         let what = if measured.loss.is_finite() { "gradient is" } else { "loss and gradient are" };
+        if in_a_row == 0 {
+            let (scale, half) = (measured.loss_scale, measured.loss_scale / 2.0);
+            observer.warning(&format!(
+                "step {step}: gradient is not finite at a loss scale of {scale}: update skipped, the scale is now {half}"
+            ));
+            return Ok(());
+        }
         let place = self.trainer.entry_at(measured.fault).map(|e| format!(" ({})", e.name)).unwrap_or_default();
         observer.warning(&format!(
             "step {step}: {what} not finite{place}: update skipped ({in_a_row} of {MOST_SKIPPED} allowed in a row)"

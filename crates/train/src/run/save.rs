@@ -29,6 +29,7 @@ impl Run {
         let epoch = self.batches.steps_per_epoch();
         let manifest = Manifest {
             applied: state.applied,
+            scale: state.scale,
             skipped: self.skipped,
             seed: self.config.seed,
             epoch: step / epoch,

@@ -3,6 +3,7 @@
 use super::Run;
 use super::books::{self, Books, WARM_UP, row_steps};
 use crate::Error;
+use crate::config::LossScale;
 use crate::metrics::Line;
 use crate::observe::{Ending, Observer};
 use crate::samples::{self, Moment};
@@ -180,6 +181,11 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the device finds the loss scale out.
+    fn finds_scale(&self) -> bool {
+        self.config.precision.loss_scale == LossScale::DYNAMIC
+    }
+
     /// One step's results into history, metrics and the table.
     fn enter(&mut self, measured: Measured, ms: f64, total: usize, observer: &mut dyn Observer) -> Result<(), Error> {
         self.history.valid.push(self.batches.counts(self.history.losses.len()).valid as u32);
@@ -188,7 +194,9 @@ impl Run {
         self.history.step_ms.push(ms);
         let step = self.step();
         self.skipped += usize::from(!measured.finite);
-        self.in_a_row = if measured.finite { 0 } else { self.in_a_row + 1 };
+        // A loss scale that can still be halved is the nearest reason, unless the loss itself isn't finite.
+        let finding = measured.loss_scale > 1.0 && measured.loss.is_finite() && self.finds_scale();
+        self.in_a_row = if measured.finite || finding { 0 } else { self.in_a_row + 1 };
         let line = Line {
             step,
             measured,
