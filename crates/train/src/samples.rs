@@ -3,10 +3,10 @@
 
 use crate::Error;
 use crate::config::Config;
-use crate::data::tokenizer::Tokenizer;
 use crate::trainer::Trainer;
 use device::Device;
 use graph::Tuning;
+use model::text::Tokenizer;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
