@@ -62,12 +62,12 @@ fn tile_heads(group: usize) -> usize {
 }
 
 /// Parts that a group's heads are cut into.
-pub fn head_tiles(group: usize) -> usize {
+fn head_tiles(group: usize) -> usize {
     group.div_ceil(tile_heads(group))
 }
 
 /// Tokens that one part has where there are many.
-pub fn tile_tokens(group: usize) -> usize {
+fn tile_tokens(group: usize) -> usize {
     CPU_ROWS / tile_heads(group)
 }
 

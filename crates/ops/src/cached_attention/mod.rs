@@ -9,8 +9,8 @@ mod cpu;
 use crate::common;
 use graph::op::expect;
 use graph::{
-    Call, Case, CaseInput, Cost, DeviceKind, Launch, Lowering, Meaning, OpDef, Operand, Params, Spec, Tensor,
-    TensorType, Unsupported,
+    Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Kernel, KernelSource, Launch, Lowering, Meaning, OpDef,
+    Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
 use tensor::DType;
 
@@ -24,6 +24,10 @@ const FEW_TOKENS: usize = 16;
 const MOST_LANES: usize = 64;
 /// Rows (a row is a token's head) that one CPU part computes.
 const CPU_ROWS: usize = 64;
+/// Threads of a group.
+const CUDA_THREADS: u32 = 256;
+const VULKAN_THREADS: u32 = 128;
+const COMBINE_THREADS: u32 = 64;
 
 /// `cached_attention`: the mixed values [tokens, heads x head_dim]; zeros for tokens that see no position.
 pub static CACHED_ATTENTION: OpDef = OpDef {
@@ -33,6 +37,7 @@ pub static CACHED_ATTENTION: OpDef = OpDef {
     cost,
     meaning: Meaning::Loops(reference),
     lower,
+    shaders: &[&WHOLE, &SPLITS, &COMBINE],
     cases,
     ..OpDef::BASE
 };
@@ -198,33 +203,96 @@ fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
     vec![out]
 }
 
+static CUDA: CudaSource = CudaSource {
+    name: "cached_attention.cu",
+    text: concat!(include_str!("../common/common.cuh"), include_str!("cached_attention.cu")),
+};
+static WHOLE: Shader = Shader {
+    name: "cached_attention",
+    source: "cached_attention/cached_attention.comp",
+    defines: &[("WHOLE", "1")],
+    spirv: spirv!("cached_attention"),
+};
+static SPLITS: Shader = Shader {
+    name: "cached_attention_splits",
+    source: "cached_attention/cached_attention.comp",
+    defines: &[("WHOLE", "0")],
+    spirv: spirv!("cached_attention_splits"),
+};
+static COMBINE: Shader = Shader {
+    name: "cached_attention_combine",
+    source: "cached_attention/cached_attention_combine.comp",
+    defines: &[],
+    spirv: spirv!("cached_attention_combine"),
+};
+
+/// How a device cuts rows into groups or parts: heads of one tile, and tokens where a tile goes through all splits.
+fn tile(s: &Sizes, kind: DeviceKind) -> (usize, usize) {
+    let most = match kind {
+        DeviceKind::Cpu => CPU_ROWS,
+        DeviceKind::Cuda if s.head_dim > 128 => 8,
+        DeviceKind::Cuda => 16,
+        DeviceKind::Vulkan if s.head_dim > 128 => 4,
+        DeviceKind::Vulkan => 8,
+    };
+    let heads = s.group().min(most);
+    (heads, if s.lanes() == 1 { most / heads } else { 1 })
+}
+
 /// With several lanes, each split's mix (scratch 0) and its maximum and sum (scratch 1) first, which are then combined.
 fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
     let s = Sizes::of(call);
     if s.head_dim > MOST_DIMS {
         return Err(Unsupported(format!("head_dim {} on {}; up to {MOST_DIMS} are", s.head_dim, spec.kind)));
     }
-    if spec.kind != DeviceKind::Cpu {
-        return Err(Unsupported(format!("it has no kernel for {}", spec.kind)));
+    if spec.kind != DeviceKind::Cpu && !s.head_dim.is_multiple_of(4) {
+        return Err(Unsupported(format!("head_dim {} on {}; multiples of 4 are", s.head_dim, spec.kind)));
+    }
+    let inputs: Vec<Operand> = (0..6).map(Operand::Input).collect();
+    let with = |more: &[Operand]| [&inputs[..], more].concat();
+    let (heads, tokens) = tile(&s, spec.kind);
+    let (columns, tiles) = (s.kv_heads * s.group().div_ceil(heads), s.tokens.div_ceil(tokens));
+    if s.lanes() == 1 {
+        let kernel = ("cached_attention", cpu::select_whole as Select, &WHOLE);
+        return Ok(Lowering::one(launch(&s, spec, kernel, [tiles, columns, 1], with(&[Operand::Output(0)]))));
     }
     let rows = s.tokens * s.heads;
     let scratch = vec![(rows * s.splits() * s.head_dim * 4) as u64, (rows * s.splits() * 8) as u64];
-    let inputs: Vec<Operand> = (0..6).map(Operand::Input).collect();
-    let with = |more: &[Operand]| [&inputs[..], more].concat();
-    let launch = |name, select: fn(&str) -> cpu::Run, parts, operands: Vec<Operand>| -> Launch {
-        common::cpu(name, select(&spec.architecture), parts, s.words(), operands)
-    };
-    if s.lanes() == 1 {
-        let parts = s.tokens.div_ceil(cpu::tile_tokens(s.group())) * s.kv_heads * cpu::head_tiles(s.group());
-        let launch = launch("cached_attention", cpu::select_whole, parts, with(&[Operand::Output(0)]));
-        return Ok(Lowering::one(launch));
-    }
     let partial = [Operand::Scratch(0), Operand::Scratch(1)];
-    let parts = s.tokens * s.kv_heads * cpu::head_tiles(s.group()) * s.lanes();
-    let splits = launch("cached_attention_splits", cpu::select_splits, parts, with(&partial));
-    let combined = [&[Operand::Input(4), Operand::Input(5)], &partial[..], &[Operand::Output(0)]].concat();
-    let combine = launch("cached_attention_combine", cpu::select_combine, s.tokens, combined);
+    let kernel = ("cached_attention_splits", cpu::select_splits as Select, &SPLITS);
+    let splits = launch(&s, spec, kernel, [s.tokens, columns, s.lanes()], with(&partial));
+    let operands = [&[Operand::Input(4), Operand::Input(5)], &partial[..], &[Operand::Output(0)]].concat();
+    let kernel = ("cached_attention_combine", cpu::select_combine as Select, &COMBINE);
+    // On the CPU a part combines all heads of a token.
+    let heads = if spec.kind == DeviceKind::Cpu { 1 } else { s.heads };
+    let combine = launch(&s, spec, kernel, [s.tokens, heads, 1], operands);
     Ok(Lowering { scratch, launches: vec![splits, combine] })
+}
+
+type Select = fn(&str) -> cpu::Run;
+
+/// A launch of that many groups, or as many CPU parts in all.
+fn launch(
+    s: &Sizes,
+    spec: &Spec,
+    (name, select, shader): (&'static str, Select, &'static Shader),
+    groups: [usize; 3],
+    operands: Vec<Operand>,
+) -> Launch {
+    let (source, entry, threads) = match spec.kind {
+        DeviceKind::Cpu => {
+            return common::cpu(name, select(&spec.architecture), groups.iter().product(), s.words(), operands);
+        }
+        DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), name, CUDA_THREADS),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(shader), "main", VULKAN_THREADS),
+    };
+    let threads = if name == "cached_attention_combine" { COMBINE_THREADS } else { threads };
+    let launch = common::gpu(source, entry, groups, threads, s.words(), operands);
+    let Launch::Kernel(kernel) = launch else { unreachable!("a GPU launch is a kernel") };
+    let (heads, tokens) = tile(s, spec.kind);
+    let constants = vec![("HEAD_DIM", s.head_dim), ("TOKENS", tokens), ("HEADS", heads)];
+    let constants = constants.into_iter().map(|(name, value)| (name, value as u32)).collect();
+    Launch::Kernel(Kernel { constants, ..kernel })
 }
 
 /// A case's sequences: tokens here and positions in all.

@@ -18,7 +18,13 @@ fn devices() -> Vec<Device> {
         architecture: Some(architecture.into()),
         ..Options::default()
     };
-    let choices = [(Choice::Cpu, cpu("portable")), (Choice::Cpu, cpu("avx2")), (Choice::Cpu, cpu("avx512"))];
+    let choices = [
+        (Choice::Cpu, cpu("portable")),
+        (Choice::Cpu, cpu("avx2")),
+        (Choice::Cpu, cpu("avx512")),
+        (Choice::Vulkan(None), Options::default()),
+        (Choice::Cuda(0), Options::default()),
+    ];
     let open = |(choice, options): &(Choice, Options)| match Device::open(*choice, options) {
         Ok(device) => Some(device),
         Err(Error::Unavailable { what, .. }) => {
