@@ -63,7 +63,7 @@ fn filter(logits: &[f32], mass: &mut [f32], top_k: u32, top_p: f32, min_p: f32) 
         });
         keep_from(logits, mass, bound);
     }
-    let least = min_p.min(1.0);
+    let least = if min_p > 0.0 { min_p.min(1.0) } else { 0.0 };
     for mass in mass.iter_mut() {
         *mass = if *mass < least { 0.0 } else { *mass };
     }

@@ -10,14 +10,16 @@ mod cpu;
 use crate::common;
 use graph::op::expect;
 use graph::{
-    Call, Case, CaseInput, Cost, DeviceKind, Lowering, Meaning, OpDef, Operand, Params, Spec, Tensor, TensorType,
-    Unsupported,
+    Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef, Operand, Params,
+    Shader, Spec, Tensor, TensorType, Unsupported,
 };
 use tensor::DType;
 use tensor::rng::{philox4x32, unit};
 
 /// Lower temperatures are taken for this one.
 const LEAST_TEMPERATURE: f32 = 1e-20;
+/// Tokens, at most: as many as are counted exactly in f32.
+const MOST_VOCAB: usize = 1 << 24;
 /// What is further below the largest logit, over the temperature, has no mass.
 const LOWEST: f32 = -80.0;
 
@@ -29,6 +31,7 @@ pub static SAMPLE: OpDef = OpDef {
     cost: |call| Cost { flops: 8.0 * call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
     lower,
+    shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
 };
@@ -125,7 +128,8 @@ fn draw(logits: &[f64], temperature: f64, top_k: f64, top_p: f64, min_p: f64, un
             (above, at) = (above + these, at + equals);
         }
     }
-    mass.iter_mut().filter(|mass| **mass < min_p.min(1.0)).for_each(|mass| *mass = 0.0);
+    let least = if min_p > 0.0 { min_p.min(1.0) } else { 0.0 };
+    mass.iter_mut().filter(|mass| **mass < least).for_each(|mass| *mass = 0.0);
     let target = uniform * mass.iter().sum::<f64>();
     let mut sum = 0.0;
     let found = mass.iter().position(|mass| {
@@ -135,16 +139,32 @@ fn draw(logits: &[f64], temperature: f64, top_k: f64, top_p: f64, min_p: f64, un
     found.unwrap_or(first)
 }
 
-/// Kernel words: rows, vocab. The rows' masses are scratch.
+static CUDA: CudaSource =
+    CudaSource { name: "sample.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("sample.cu")) };
+static SHADER: Shader = Shader { name: "sample", source: "sample/sample.comp", defines: &[], spirv: spirv!("sample") };
+
+/// Threads of a group, which has one row.
+const CUDA_THREADS: u32 = 1024;
+const VULKAN_THREADS: u32 = 256;
+
+/// Kernel words: rows, vocab. On the CPU the rows' masses are scratch.
 fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
     let [rows, vocab] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
-    let words = vec![rows as u32, vocab as u32];
-    if spec.kind != DeviceKind::Cpu {
-        return Err(Unsupported(format!("it has no kernel for {}", spec.kind)));
+    if vocab > MOST_VOCAB {
+        return Err(Unsupported(format!("{vocab} tokens on {}; up to {MOST_VOCAB} are", spec.kind)));
     }
-    let operands = [common::operands(7, 1), vec![Operand::Scratch(0)]].concat();
-    let launch = common::cpu("sample", cpu::select(&spec.architecture), rows, words, operands);
-    Ok(Lowering { scratch: vec![(rows * vocab * 4) as u64], launches: vec![launch] })
+    let (words, operands) = (vec![rows as u32, vocab as u32], common::operands(7, 1));
+    let (source, entry, threads) = match spec.kind {
+        DeviceKind::Cpu => {
+            let operands = [operands, vec![Operand::Scratch(0)]].concat();
+            let launch = common::cpu("sample", cpu::select(&spec.architecture), rows, words, operands);
+            return Ok(Lowering { scratch: vec![(rows * vocab * 4) as u64], launches: vec![launch] });
+        }
+        DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "sample", CUDA_THREADS),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main", VULKAN_THREADS),
+    };
+    let groups = [rows.clamp(1, common::MOST_GROUPS), 1, 1];
+    Ok(Lowering::one(common::gpu(source, entry, groups, threads, words, operands)))
 }
 
 /// How a row is sampled.

@@ -3,13 +3,14 @@
 use super::*;
 use device::{Choice, Device, Error, Options};
 
-const DRAWS: usize = 8000;
+const DRAWS: usize = 2000;
 /// A quantile of chi-square that right draws exceed once in a million times, for 15 degrees of freedom.
 const MOST_CHI_SQUARE: f64 = 57.0;
 
 fn devices() -> Vec<Device> {
     let cpu = Options { threads: Some(1), ..Options::default() };
-    let choices = [(Choice::Cpu, cpu)];
+    let choices =
+        [(Choice::Cpu, cpu), (Choice::Vulkan(None), Options::default()), (Choice::Cuda(0), Options::default())];
     let open = |(choice, options): &(Choice, Options)| match Device::open(*choice, options) {
         Ok(device) => Some(device),
         Err(Error::Unavailable { what, .. }) => {
