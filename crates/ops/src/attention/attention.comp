@@ -1,12 +1,13 @@
 #version 460
 // Causal attention over packed rows: a softmax that runs over tiles of keys.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 #include "attention/attention.glsl"
 
 layout(push_constant) uniform Arguments {
-    Float4s qkv;
+    Stored4 qkv;
     Words cu_seqlens;
-    Float4s mixed;
+    Stored4 mixed;
     Floats lse;
     uint tokens;
     uint heads;

@@ -26,30 +26,30 @@ __device__ __forceinline__ uint2 sequence_of(const unsigned* cu_seqlens, unsigne
 }
 
 // This thread's vectors of a row of head_dim numbers; zeros outside.
-__device__ __forceinline__ void load_row(float4 (&row)[PER_LANE], const float* from, bool inside) {
+__device__ __forceinline__ void load_row(float4 (&row)[PER_LANE], const Stored* from, bool inside) {
 #pragma unroll
   for (unsigned i = 0; i < PER_LANE; i++) {
     unsigned vector = i * LANES + threadIdx.x % LANES;
-    row[i] = inside && vector < VECTORS ? ((const float4*)from)[vector] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    row[i] = inside && vector < VECTORS ? load4(from + 4 * vector) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
 }
 
-__device__ __forceinline__ void store_row(float* to, const float4 (&row)[PER_LANE], float factor) {
+__device__ __forceinline__ void store_row(Stored* to, const float4 (&row)[PER_LANE], float factor) {
 #pragma unroll
   for (unsigned i = 0; i < PER_LANE; i++) {
     unsigned vector = i * LANES + threadIdx.x % LANES;
     float4 x = row[i];
     x = make_float4(x.x * factor, x.y * factor, x.z * factor, x.w * factor);
-    if (vector < VECTORS) ((float4*)to)[vector] = x;
+    if (vector < VECTORS) store4(to + 4 * vector, x);
   }
 }
 
 // STEP rows of head_dim numbers, `stride` apart, into shared memory; zeros from token `end` on.
-__device__ __forceinline__ void stage(float4* tile, const float* from, size_t stride, unsigned first, unsigned end) {
+__device__ __forceinline__ void stage(float4* tile, const Stored* from, size_t stride, unsigned first, unsigned end) {
   for (unsigned n = threadIdx.x; n < STEP * PADDED; n += THREADS) {
     unsigned row = n / PADDED, vector = n % PADDED;
     bool inside = first + row < end && vector < VECTORS;
-    tile[n] = inside ? ((const float4*)(from + (first + row) * stride))[vector] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    tile[n] = inside ? load4(from + (first + row) * stride + 4 * vector) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
 }
 
@@ -86,7 +86,7 @@ __device__ __forceinline__ void clear_row(float4 (&a)[PER_LANE]) {
   for (unsigned i = 0; i < PER_LANE; i++) a[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 }
 
-__device__ __forceinline__ void attention_body(const float* qkv, const unsigned* cu_seqlens, float* out, float* lse,
+__device__ __forceinline__ void attention_body(const Stored* qkv, const unsigned* cu_seqlens, Stored* out, float* lse,
                                                unsigned tokens, unsigned heads, unsigned kv_heads,
                                                unsigned sequences, float scale) {
   __shared__ float4 keys[STEP * PADDED], values[STEP * PADDED];
@@ -94,8 +94,8 @@ __device__ __forceinline__ void attention_body(const float* qkv, const unsigned*
   unsigned first = (gridDim.x - 1 - blockIdx.x) * ROWS, head = blockIdx.y;
   unsigned query = first + threadIdx.x / LANES;
   size_t width = (size_t)heads * HEAD_DIM, shared = (size_t)kv_heads * HEAD_DIM, stride = width + 2 * shared;
-  const float *q_at = qkv + head * HEAD_DIM, *k_at = qkv + width + head / (heads / kv_heads) * HEAD_DIM;
-  const float* v_at = k_at + shared;
+  const Stored *q_at = qkv + head * HEAD_DIM, *k_at = qkv + width + head / (heads / kv_heads) * HEAD_DIM;
+  const Stored* v_at = k_at + shared;
   uint2 sequence = sequence_of(cu_seqlens, sequences, tokens, query);
   uint2 earliest = sequence_of(cu_seqlens, sequences, tokens, first);
   unsigned from = earliest.y > 0 ? earliest.x : first, to = min(tokens, first + ROWS);
@@ -140,22 +140,22 @@ __device__ __forceinline__ void attention_body(const float* qkv, const unsigned*
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention(const float* qkv, const unsigned* cu_seqlens, float* out, float* lse, unsigned tokens, unsigned heads,
+    attention(const Stored* qkv, const unsigned* cu_seqlens, Stored* out, float* lse, unsigned tokens, unsigned heads,
               unsigned kv_heads, unsigned, unsigned sequences, float scale) {
   attention_body(qkv, cu_seqlens, out, lse, tokens, heads, kv_heads, sequences, scale);
 }
 
 // dq, and each row's dout.out for the next launch.
-__device__ __forceinline__ void attention_backward_q_body(const float* qkv, const unsigned* cu_seqlens,
-                                                          const float* out, const float* lse, const float* dout,
-                                                          float* dqkv, float* delta, unsigned tokens, unsigned heads,
+__device__ __forceinline__ void attention_backward_q_body(const Stored* qkv, const unsigned* cu_seqlens,
+                                                          const Stored* out, const float* lse, const Stored* dout,
+                                                          Stored* dqkv, float* delta, unsigned tokens, unsigned heads,
                                                           unsigned kv_heads, unsigned sequences, float scale) {
   __shared__ float4 keys[STEP * PADDED], values[STEP * PADDED];
   unsigned first = (gridDim.x - 1 - blockIdx.x) * ROWS, head = blockIdx.y;
   unsigned query = first + threadIdx.x / LANES;
   size_t width = (size_t)heads * HEAD_DIM, shared = (size_t)kv_heads * HEAD_DIM, stride = width + 2 * shared;
-  const float *q_at = qkv + head * HEAD_DIM, *k_at = qkv + width + head / (heads / kv_heads) * HEAD_DIM;
-  const float* v_at = k_at + shared;
+  const Stored *q_at = qkv + head * HEAD_DIM, *k_at = qkv + width + head / (heads / kv_heads) * HEAD_DIM;
+  const Stored* v_at = k_at + shared;
   uint2 sequence = sequence_of(cu_seqlens, sequences, tokens, query);
   uint2 earliest = sequence_of(cu_seqlens, sequences, tokens, first);
   unsigned from = earliest.y > 0 ? earliest.x : first, to = min(tokens, first + ROWS);
@@ -193,24 +193,24 @@ __device__ __forceinline__ void attention_backward_q_body(const float* qkv, cons
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention_backward_q(const float* qkv, const unsigned* cu_seqlens, const float* out, const float* lse,
-                         const float* dout, float* dqkv, float* delta, unsigned tokens, unsigned heads,
+    attention_backward_q(const Stored* qkv, const unsigned* cu_seqlens, const Stored* out, const float* lse,
+                         const Stored* dout, Stored* dqkv, float* delta, unsigned tokens, unsigned heads,
                          unsigned kv_heads, unsigned, unsigned sequences, float scale) {
   attention_backward_q_body(qkv, cu_seqlens, out, lse, dout, dqkv, delta, tokens, heads, kv_heads, sequences,
                             scale);
 }
 
 // dk and dv: each row is a key, and the queries that see it go by, of all heads that share it.
-__device__ __forceinline__ void attention_backward_kv_body(const float* qkv, const unsigned* cu_seqlens,
-                                                           const float* lse, const float* dout, const float* delta,
-                                                           float* dqkv, unsigned tokens, unsigned heads,
+__device__ __forceinline__ void attention_backward_kv_body(const Stored* qkv, const unsigned* cu_seqlens,
+                                                           const float* lse, const Stored* dout, const float* delta,
+                                                           Stored* dqkv, unsigned tokens, unsigned heads,
                                                            unsigned kv_heads, unsigned sequences, float scale) {
   __shared__ float4 queries[STEP * PADDED], dmixed[STEP * PADDED];
   __shared__ float tile_lse[STEP], tile_delta[STEP];
   unsigned first = blockIdx.x * ROWS, group = heads / kv_heads;
   unsigned key = first + threadIdx.x / LANES;
   size_t width = (size_t)heads * HEAD_DIM, shared = (size_t)kv_heads * HEAD_DIM, stride = width + 2 * shared;
-  const float *k_at = qkv + width + blockIdx.y * HEAD_DIM, *v_at = k_at + shared;
+  const Stored *k_at = qkv + width + blockIdx.y * HEAD_DIM, *v_at = k_at + shared;
   unsigned last = min(tokens, first + ROWS) - 1;
   uint2 sequence = sequence_of(cu_seqlens, sequences, tokens, key);
   uint2 latest = sequence_of(cu_seqlens, sequences, tokens, last);
@@ -246,14 +246,14 @@ __device__ __forceinline__ void attention_backward_kv_body(const float* qkv, con
     }
   }
   if (key >= tokens) return;
-  float* row = dqkv + key * stride + width + blockIdx.y * HEAD_DIM;
+  Stored* row = dqkv + key * stride + width + blockIdx.y * HEAD_DIM;
   store_row(row, dk, 1.0f);
   store_row(row + shared, dv, 1.0f);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS)
-    attention_backward_kv(const float* qkv, const unsigned* cu_seqlens, const float* lse, const float* dout,
-                          const float* delta, float* dqkv, unsigned tokens, unsigned heads, unsigned kv_heads,
+    attention_backward_kv(const Stored* qkv, const unsigned* cu_seqlens, const float* lse, const Stored* dout,
+                          const float* delta, Stored* dqkv, unsigned tokens, unsigned heads, unsigned kv_heads,
                           unsigned, unsigned sequences, float scale) {
   attention_backward_kv_body(qkv, cu_seqlens, lse, dout, delta, dqkv, tokens, heads, kv_heads, sequences, scale);
 }

@@ -39,19 +39,19 @@ uvec2 sequence_of(Words cu_seqlens, uint sequences, uint tokens, uint token) {
 }
 
 // This thread's vectors of a row that starts at vector `from`; zeros outside.
-Row load_row(Float4s matrix, uint from, bool inside) {
+Row load_row(Stored4 matrix, uint from, bool inside) {
     Row row;
     EACH_VECTOR {
         uint vector = i * LANES + LANE;
-        row.at[i] = inside && vector < VECTORS ? matrix.at[from + vector] : vec4(0.0);
+        row.at[i] = inside && vector < VECTORS ? GET4(matrix, from + vector) : vec4(0.0);
     }
     return row;
 }
 
-void store_row(Float4s matrix, uint to, Row row, float factor) {
+void store_row(Stored4 matrix, uint to, Row row, float factor) {
     EACH_VECTOR {
         uint vector = i * LANES + LANE;
-        if (vector < VECTORS) matrix.at[to + vector] = row.at[i] * factor;
+        if (vector < VECTORS) PUT4(matrix, to + vector, row.at[i] * factor);
     }
 }
 
@@ -69,7 +69,7 @@ shared vec4 second_tile[STEP * MOST_PADDED];
     for (uint n = gl_LocalInvocationID.x; n < STEP * PADDED; n += THREADS) {                                \
         uint row = (first_row) + n / PADDED;                                                                \
         uint vector = n % PADDED;                                                                           \
-        tile[n] = row < (end) && vector < VECTORS ? matrix.at[(offset) + row * (stride) + vector] : vec4(0.0); \
+        tile[n] = row < (end) && vector < VECTORS ? GET4(matrix, (offset) + row * (stride) + vector) : vec4(0.0); \
     }
 
 // A row in registers times row j of a tile, in each of the row's four threads.

@@ -1,15 +1,16 @@
 #version 460
 // dk and dv: each row is a key, and the queries that see it go by, of all heads that share it.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 #include "attention/attention.glsl"
 
 layout(push_constant) uniform Arguments {
-    Float4s qkv;
+    Stored4 qkv;
     Words cu_seqlens;
     Floats lse;
-    Float4s dmixed;
+    Stored4 dmixed;
     Floats delta;
-    Float4s dqkv;
+    Stored4 dqkv;
     uint tokens;
     uint heads;
     uint kv_heads;

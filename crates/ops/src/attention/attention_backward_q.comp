@@ -1,15 +1,16 @@
 #version 460
 // dq, and each row's dout.out for the next launch.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 #include "attention/attention.glsl"
 
 layout(push_constant) uniform Arguments {
-    Float4s qkv;
+    Stored4 qkv;
     Words cu_seqlens;
-    Float4s mixed;
+    Stored4 mixed;
     Floats lse;
-    Float4s dmixed;
-    Float4s dqkv;
+    Stored4 dmixed;
+    Stored4 dqkv;
     Floats delta;
     uint tokens;
     uint heads;

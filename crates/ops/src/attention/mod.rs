@@ -7,6 +7,7 @@
 pub(crate) mod cpu;
 
 use crate::common;
+use crate::common::stored::{self, GPUS};
 use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, Kernel, KernelSource, Launch, Lowering,
@@ -31,8 +32,8 @@ pub static ATTENTION: OpDef = OpDef {
     cost: |call| cost(call, 4.0),
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
-    shaders: &[&FORWARD],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    shaders: shader_list!(FORWARD),
     cases: || cases(false),
     ..OpDef::BASE
 };
@@ -46,8 +47,8 @@ pub static ATTENTION_BACKWARD: OpDef = OpDef {
     always_f32: &[3],
     cost: |call| cost(call, 10.0),
     meaning: Meaning::Loops(reference_backward),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower_backward(call, spec)),
-    shaders: &[&BACKWARD_Q, &BACKWARD_KV],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower_backward(call, spec)),
+    shaders: shader_list!(BACKWARD_Q, BACKWARD_KV),
     cases: || cases(true),
     ..OpDef::BASE
 };
@@ -80,6 +81,7 @@ struct Sizes {
     kv_heads: usize,
     head_dim: usize,
     sequences: usize,
+    dtype: DType,
 }
 
 impl Sizes {
@@ -87,7 +89,8 @@ impl Sizes {
         let (heads, kv_heads) = (call.params.u32("num_heads"), call.params.u32("num_kv_heads"));
         let [tokens, columns] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
         let head_dim = columns / (heads + 2 * kv_heads);
-        Sizes { tokens, heads, kv_heads, head_dim, sequences: call.inputs[1].elements() - 1 }
+        let (sequences, dtype) = (call.inputs[1].elements() - 1, call.inputs[0].dtype);
+        Sizes { tokens, heads, kv_heads, head_dim, sequences, dtype }
     }
 
     /// Where a head's q (0), or its k (1) or v (2), is in qkv.
@@ -209,20 +212,9 @@ static CUDA: CudaSource = CudaSource {
     name: "attention.cu",
     text: concat!(include_str!("../common/common.cuh"), include_str!("attention.cu")),
 };
-static FORWARD: Shader =
-    Shader { name: "attention", source: "attention/attention.comp", defines: &[], spirv: spirv!("attention") };
-static BACKWARD_Q: Shader = Shader {
-    name: "attention_backward_q",
-    source: "attention/attention_backward_q.comp",
-    defines: &[],
-    spirv: spirv!("attention_backward_q"),
-};
-static BACKWARD_KV: Shader = Shader {
-    name: "attention_backward_kv",
-    source: "attention/attention_backward_kv.comp",
-    defines: &[],
-    spirv: spirv!("attention_backward_kv"),
-};
+static FORWARD: [Shader; 3] = shaders!(same ["attention"] "attention/attention.comp" []);
+static BACKWARD_Q: [Shader; 3] = shaders!(same ["attention_backward_q"] "attention/attention_backward_q.comp" []);
+static BACKWARD_KV: [Shader; 3] = shaders!(same ["attention_backward_kv"] "attention/attention_backward_kv.comp" []);
 
 fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let s = Sizes::of(call);
@@ -244,7 +236,7 @@ fn lower_backward(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     Ok(Lowering { scratch: vec![(s.heads * s.tokens * 4) as u64], launches: vec![q, kv] })
 }
 
-type TileKernel = (&'static str, fn(&str) -> fn(&CpuArgs, usize), &'static Shader);
+type TileKernel = (&'static str, fn(&str) -> fn(&CpuArgs, usize), &'static [Shader]);
 
 /// A launch over tiles of rows and heads.
 fn by_tiles(
@@ -262,13 +254,14 @@ fn by_tiles(
         return Err(Unsupported(format!("head_dim {} on {}; multiples of 4 up to 128 are", s.head_dim, spec.kind)));
     }
     let (source, entry) = match spec.kind {
-        DeviceKind::Vulkan => (KernelSource::Vulkan(shader), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(shader, s.dtype)), "main"),
         _ => (KernelSource::Cuda(&CUDA), name),
     };
     let groups = [s.tokens.div_ceil(GPU_ROWS).max(1), heads, 1];
     let launch = common::gpu(source, entry, groups, GPU_THREADS, s.words(), operands);
     let Launch::Kernel(kernel) = launch else { unreachable!("a GPU launch is a kernel") };
-    Ok(Launch::Kernel(Kernel { constants: vec![("HEAD_DIM", s.head_dim as u32)], ..kernel }))
+    let launch = Launch::Kernel(Kernel { constants: vec![("HEAD_DIM", s.head_dim as u32)], ..kernel });
+    Ok(stored::typed(launch, s.dtype))
 }
 
 /// `heads` are those of q and those of k and v.

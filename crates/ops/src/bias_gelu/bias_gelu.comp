@@ -1,12 +1,13 @@
 #version 460
 // h = x + bias, y = gelu(h), four elements a thread, a group's width apart; h may be x.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats x;
-    Floats bias;
-    Floats h;
-    Floats y;
+    Stored x;
+    Stored bias;
+    Stored h;
+    Stored y;
     uint elements;
     uint columns;
 } args;
@@ -17,9 +18,9 @@ void main() {
         [[unroll]] for (uint k = 0; k < 4; k++) {
             uint i = block * 1024 + k * 256 + gl_LocalInvocationID.x;
             if (i < args.elements) {
-                float a = args.x.at[i] + args.bias.at[i % args.columns];
-                args.h.at[i] = a;
-                args.y.at[i] = 0.5 * a * (1.0 + erf_(a * 0.70710678));
+                float a = ROUNDED(GET(args.x, i) + GET(args.bias, i % args.columns));
+                PUT(args.h, i, a);
+                PUT(args.y, i, 0.5 * a * (1.0 + erf_(a * 0.70710678)));
             }
         }
     }

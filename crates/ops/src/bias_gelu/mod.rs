@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use crate::common::stored::{self, GPUS};
 use crate::{common, elementwise};
 use graph::op::{FLOATS, expect};
 use graph::{
@@ -30,8 +31,8 @@ pub static BIAS_GELU: OpDef = OpDef {
         },
         params: |_| Params::NONE,
     }),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
-    shaders: &[&SHADER],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -49,24 +50,24 @@ static CUDA: CudaSource = CudaSource {
     name: "bias_gelu.cu",
     text: concat!(include_str!("../common/common.cuh"), include_str!("bias_gelu.cu")),
 };
-static SHADER: Shader =
-    Shader { name: "bias_gelu", source: "bias_gelu/bias_gelu.comp", defines: &[], spirv: spirv!("bias_gelu") };
+static SHADER: [Shader; 3] = shaders!(same ["bias_gelu"] "bias_gelu/bias_gelu.comp" []);
 
 /// Kernel words: elements, columns.
 fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let (elements, columns) = (call.inputs[0].elements(), call.inputs[1].elements());
     let words = vec![elements as u32, columns as u32];
-    let operands = common::operands(2, 2);
+    let (operands, dtype) = (common::operands(2, 2), call.inputs[0].dtype);
     let (source, entry) = match spec.kind {
         DeviceKind::Cpu => {
             let (run, parts) = (cpu::select(&spec.architecture), elements.div_ceil(CPU_CHUNK));
             return Ok(Lowering::one(common::cpu("bias_gelu", run, parts, words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "bias_gelu"),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(&SHADER, dtype)), "main"),
     };
     let groups = [elements.div_ceil(GPU_CHUNK).clamp(1, 65_535), 1, 1];
-    Ok(Lowering::one(common::gpu(source, entry, groups, (GPU_CHUNK / 4) as u32, words, operands)))
+    let launch = common::gpu(source, entry, groups, (GPU_CHUNK / 4) as u32, words, operands);
+    Ok(Lowering::one(stored::typed(launch, dtype)))
 }
 
 fn cases() -> Vec<Case> {

@@ -2,6 +2,7 @@
 #define erf_ erff
 #define FULL_WARP 0xffffffffu
 #define INFINITY_ __int_as_float(0x7f800000)
+#define NAN_ __int_as_float(0x7fc00000)
 
 // Sum over the warp, the same bits in every lane: pairs 16 apart, then 8, 4, 2, 1.
 __device__ __forceinline__ float warp_sum(float v) {
@@ -60,4 +61,74 @@ __device__ __forceinline__ unsigned short f16_of(float x) {
   unsigned short y;
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
   return y;
+}
+
+// An element of 16 bits where it is stored: 1 is bf16, 2 is f16. Reading gives a float, writing rounds one.
+template <int type>
+struct Element {
+  unsigned short bits;
+  __device__ __forceinline__ operator float() const { return type == 1 ? float_of_bf16(bits) : float_of_f16(bits); }
+  __device__ __forceinline__ void operator=(float x) { bits = type == 1 ? bf16_of(x) : f16_of(x); }
+};
+
+template <int type>
+struct ElementOf {
+  typedef Element<type> Type;
+};
+template <>
+struct ElementOf<0> {
+  typedef float Type;
+};
+
+// What a launch's tensors are stored as, f32 if it doesn't say; RESULT where its output is stored as something else.
+#ifndef STORAGE
+#define STORAGE 0
+#endif
+#ifndef RESULT
+#define RESULT STORAGE
+#endif
+typedef ElementOf<STORAGE>::Type Stored;
+typedef ElementOf<RESULT>::Type Result;
+
+// What x is once it has been stored.
+template <class E>
+__device__ __forceinline__ float rounded(float x) {
+  E e;
+  e = x;
+  return e;
+}
+
+// Four elements at once, at an address that is `aligned4`. What isn't there is null, and aligned.
+template <class E>
+__device__ __forceinline__ bool aligned4(const E* p) {
+  return ((size_t)p & (4 * sizeof(E) - 1)) == 0;
+}
+
+__device__ __forceinline__ float4 load4(const float* at) { return *(const float4*)at; }
+
+template <int type>
+__device__ __forceinline__ float4 load4(const Element<type>* at) {
+  uint2 v = *(const uint2*)at;
+  Element<type> x = {(unsigned short)v.x}, y = {(unsigned short)(v.x >> 16)};
+  Element<type> z = {(unsigned short)v.y}, w = {(unsigned short)(v.y >> 16)};
+  return make_float4(x, y, z, w);
+}
+
+__device__ __forceinline__ void store4(float* at, float4 v) { *(float4*)at = v; }
+
+// Two floats as elements, the first one in the lower half.
+template <int type>
+__device__ __forceinline__ unsigned pack2(float x, float y) {
+  unsigned v;
+  if (type == 1) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(y), "f"(x));
+  } else {
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(v) : "f"(y), "f"(x));
+  }
+  return v;
+}
+
+template <int type>
+__device__ __forceinline__ void store4(Element<type>* at, float4 v) {
+  *(uint2*)at = make_uint2(pack2<type>(v.x, v.y), pack2<type>(v.z, v.w));
 }

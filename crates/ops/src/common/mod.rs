@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod math;
+pub mod stored;
 
 use crate::cast;
 use graph::op::is_narrow;
@@ -70,7 +71,11 @@ pub fn widened(
     native: &[DeviceKind],
     lower: impl Fn(&Call) -> Result<Lowering, Unsupported>,
 ) -> Result<Lowering, Unsupported> {
-    if !has_narrow(call) || native.contains(&spec.kind) {
+    if !has_narrow(call) {
+        return lower(call);
+    }
+    needs_storage16(spec)?;
+    if native.contains(&spec.kind) {
         return lower(call);
     }
     let wide = |ty: &TensorType| if is_narrow(ty.dtype) { TensorType::f32(ty.shape.clone()) } else { ty.clone() };

@@ -1,14 +1,13 @@
 // Cross-entropy: each row's logsumexp and loss, the mean in a fixed order, the gradient.
 #define LOWEST -3.402823466e38f
-#define NAN_ __int_as_float(0x7fc00000)
 
 // One row a group, read once: each thread keeps a maximum and a sum of exponentials below it.
-__device__ __forceinline__ void cross_entropy_rows_body(const float* logits, const unsigned* targets, float* lse,
+__device__ __forceinline__ void cross_entropy_rows_body(const Stored* logits, const unsigned* targets, float* lse,
                                                         float* losses, unsigned tokens, unsigned vocab,
                                                         unsigned ignore) {
   unsigned thread = threadIdx.x, threads = blockDim.x;
   for (unsigned token = blockIdx.x; token < tokens; token += gridDim.x) {
-    const float* row = logits + (size_t)token * vocab;
+    const Stored* row = logits + (size_t)token * vocab;
     float highest = LOWEST, sum = 0.0f;
     for (unsigned from = thread; from < vocab; from += 4 * threads) {
       float x[4], higher = highest;
@@ -33,7 +32,7 @@ __device__ __forceinline__ void cross_entropy_rows_body(const float* logits, con
   }
 }
 
-extern "C" __global__ void cross_entropy_rows(const float* logits, const unsigned* targets, float* lse, float* losses,
+extern "C" __global__ void cross_entropy_rows(const Stored* logits, const unsigned* targets, float* lse, float* losses,
                                               unsigned tokens, unsigned vocab, unsigned ignore) {
   cross_entropy_rows_body(logits, targets, lse, losses, tokens, vocab, ignore);
 }
@@ -60,9 +59,9 @@ extern "C" __global__ void cross_entropy_mean(const float* losses, const unsigne
 }
 
 // One row a group; dlogits may be logits.
-__device__ __forceinline__ void cross_entropy_backward_body(const float* logits, const unsigned* targets,
+__device__ __forceinline__ void cross_entropy_backward_body(const Stored* logits, const unsigned* targets,
                                                             const float* lse, const float* count, const float* dloss,
-                                                            float* dlogits, unsigned tokens, unsigned vocab,
+                                                            Stored* dlogits, unsigned tokens, unsigned vocab,
                                                             unsigned ignore) {
   for (unsigned token = blockIdx.x; token < tokens; token += gridDim.x) {
     size_t row = (size_t)token * vocab;
@@ -80,8 +79,8 @@ __device__ __forceinline__ void cross_entropy_backward_body(const float* logits,
   }
 }
 
-extern "C" __global__ void cross_entropy_backward(const float* logits, const unsigned* targets, const float* lse,
-                                                  const float* count, const float* dloss, float* dlogits,
+extern "C" __global__ void cross_entropy_backward(const Stored* logits, const unsigned* targets, const float* lse,
+                                                  const float* count, const float* dloss, Stored* dlogits,
                                                   unsigned tokens, unsigned vocab, unsigned ignore) {
   cross_entropy_backward_body(logits, targets, lse, count, dloss, dlogits, tokens, vocab, ignore);
 }

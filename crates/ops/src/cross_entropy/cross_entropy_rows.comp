@@ -1,9 +1,10 @@
 #version 460
 // Each row's logsumexp and loss. One row a group, read once: each thread keeps a maximum and a sum of exponentials below it.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats logits;
+    Stored logits;
     Words targets;
     Floats lse;
     Floats losses;
@@ -26,7 +27,7 @@ void main() {
             float higher = highest;
             for (uint i = 0; i < 4; i++) {
                 uint j = from + i * threads;
-                x[i] = j < args.vocab ? args.logits.at[row + j] : LOWEST;
+                x[i] = j < args.vocab ? GET(args.logits, row + j) : LOWEST;
                 higher = max(higher, x[i]);
             }
             sum *= exp(highest - higher);
@@ -43,7 +44,7 @@ void main() {
             args.lse.at[token] = row_lse;
             float loss = 0.0;
             if (target != args.ignored) {
-                loss = target < args.vocab ? row_lse - args.logits.at[row + target] : uintBitsToFloat(0x7fc00000u);
+                loss = target < args.vocab ? row_lse - GET(args.logits, row + target) : uintBitsToFloat(0x7fc00000u);
             }
             args.losses.at[token] = loss;
         }

@@ -6,6 +6,7 @@
 mod cpu;
 
 use crate::common;
+use crate::common::stored::{self, GPUS};
 use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning, OpDef,
@@ -27,8 +28,8 @@ pub static CROSS_ENTROPY: OpDef = OpDef {
     cost: |call| Cost { flops: 5.0 * call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
-    shaders: &[&ROWS, &MEAN],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    shaders: shader_list!(ROWS, MEAN),
     cases,
     ..OpDef::BASE
 };
@@ -43,8 +44,8 @@ pub static CROSS_ENTROPY_BACKWARD: OpDef = OpDef {
     sharing: &[(0, 0)],
     cost: |call| Cost::streaming(call, 5.0),
     meaning: Meaning::Loops(reference_backward),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower_backward(call, spec)),
-    shaders: &[&BACKWARD],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower_backward(call, spec)),
+    shaders: shader_list!(BACKWARD),
     cases: cases_backward,
     ..OpDef::BASE
 };
@@ -120,24 +121,14 @@ static CUDA: CudaSource = CudaSource {
     name: "cross_entropy.cu",
     text: concat!(include_str!("../common/common.cuh"), include_str!("cross_entropy.cu")),
 };
-static ROWS: Shader = Shader {
-    name: "cross_entropy_rows",
-    source: "cross_entropy/cross_entropy_rows.comp",
-    defines: &[],
-    spirv: spirv!("cross_entropy_rows"),
-};
-static MEAN: Shader = Shader {
+static ROWS: [Shader; 3] = shaders!(same ["cross_entropy_rows"] "cross_entropy/cross_entropy_rows.comp" []);
+static MEAN: [Shader; 1] = [Shader {
     name: "cross_entropy_mean",
     source: "cross_entropy/cross_entropy_mean.comp",
     defines: &[],
     spirv: spirv!("cross_entropy_mean"),
-};
-static BACKWARD: Shader = Shader {
-    name: "cross_entropy_backward",
-    source: "cross_entropy/cross_entropy_backward.comp",
-    defines: &[],
-    spirv: spirv!("cross_entropy_backward"),
-};
+}];
+static BACKWARD: [Shader; 3] = shaders!(same ["cross_entropy_backward"] "cross_entropy/cross_entropy_backward.comp" []);
 
 /// Each row's logsumexp and loss, then the mean of the losses in a fixed order.
 fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
@@ -151,27 +142,34 @@ fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
         DeviceKind::Cuda => {
             common::gpu(KernelSource::Cuda(&CUDA), "cross_entropy_mean", [1, 1, 1], MEAN_THREADS, words, mean)
         }
-        DeviceKind::Vulkan => common::gpu(KernelSource::Vulkan(&MEAN), "main", [1, 1, 1], MEAN_THREADS, words, mean),
+        DeviceKind::Vulkan => common::gpu(KernelSource::Vulkan(&MEAN[0]), "main", [1, 1, 1], MEAN_THREADS, words, mean),
     };
-    let rows = by_rows(spec, ("cross_entropy_rows", cpu::select_rows, &ROWS), tokens, vocab, ignore, rows);
+    let rows = by_rows(
+        spec,
+        ("cross_entropy_rows", cpu::select_rows, &ROWS),
+        call.inputs[0].dtype,
+        [tokens, vocab],
+        ignore,
+        rows,
+    );
     Ok(Lowering { scratch: vec![(tokens * 4) as u64], launches: vec![rows, mean] })
 }
 
 fn lower_backward(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [tokens, vocab] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let ignore = call.params.u32("ignore_index") as u32;
-    let kernel = ("cross_entropy_backward", cpu::select_backward as _, &BACKWARD);
-    Ok(Lowering::one(by_rows(spec, kernel, tokens, vocab, ignore, common::operands(5, 1))))
+    let kernel: RowKernel = ("cross_entropy_backward", cpu::select_backward, &BACKWARD);
+    Ok(Lowering::one(by_rows(spec, kernel, call.inputs[0].dtype, [tokens, vocab], ignore, common::operands(5, 1))))
 }
 
-type RowKernel = (&'static str, fn(&str) -> fn(&graph::CpuArgs, usize), &'static Shader);
+type RowKernel = (&'static str, fn(&str) -> fn(&graph::CpuArgs, usize), &'static [Shader]);
 
 /// A launch over rows: one a group on GPUs, several a part on the CPU. Kernel words: tokens, vocab, ignored target.
 fn by_rows(
     spec: &Spec,
     (name, select, shader): RowKernel,
-    tokens: usize,
-    vocab: usize,
+    dtype: DType,
+    [tokens, vocab]: [usize; 2],
     ignore: u32,
     operands: Vec<Operand>,
 ) -> Launch {
@@ -182,10 +180,11 @@ fn by_rows(
             return common::cpu(name, select(&spec.architecture), parts, words, operands);
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), name),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(shader), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(shader, dtype)), "main"),
     };
     let threads = vocab.div_ceil(4).next_power_of_two().clamp(64, 256);
-    common::gpu(source, entry, [tokens.min(65_535), 1, 1], threads as u32, words, operands)
+    let launch = common::gpu(source, entry, [tokens.min(65_535), 1, 1], threads as u32, words, operands);
+    stored::typed(launch, dtype)
 }
 
 fn rows_of_a_part(vocab: usize) -> usize {

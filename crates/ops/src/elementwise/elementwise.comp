@@ -1,13 +1,14 @@
 #version 460
 // y[i] = EXPRESSION over a = a[i], b = b[i % period] and s. Four elements a thread, a group's width apart.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats a;
+    Stored a;
 #ifdef HAS_b
-    Floats b;
+    Stored b;
 #endif
-    Floats y;
+    Stored y;
     uint elements;
     uint period;
     float s;
@@ -20,11 +21,11 @@ void main() {
         [[unroll]] for (uint k = 0; k < 4; k++) {
             uint i = block * 1024 + k * 256 + gl_LocalInvocationID.x;
             if (i < args.elements) {
-                float a = args.a.at[i];
+                float a = GET(args.a, i);
 #ifdef HAS_b
-                float b = args.b.at[args.period == args.elements ? i : i % args.period];
+                float b = GET(args.b, args.period == args.elements ? i : i % args.period);
 #endif
-                args.y.at[i] = EXPRESSION;
+                PUT(args.y, i, EXPRESSION);
             }
         }
     }

@@ -7,7 +7,7 @@ mod table;
 
 pub use table::*;
 
-use crate::common;
+use crate::common::{self, stored};
 use graph::op::expect;
 use graph::{
     Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Params, Shader, Spec, Tensor,
@@ -52,10 +52,10 @@ fn lower(
     call: &Call,
     spec: &Spec,
     cuda: &'static CudaSource,
-    shader: &'static Shader,
+    shader: &'static [Shader],
     select: fn(&str) -> fn(&CpuArgs, usize),
 ) -> Result<Lowering, Unsupported> {
-    let elements = call.inputs[0].elements();
+    let (elements, dtype) = (call.inputs[0].elements(), call.inputs[0].dtype);
     let period = call.inputs.get(1).map_or(1, TensorType::elements);
     let words = vec![elements as u32, period as u32, scalar(call.params).to_bits()];
     let operands = common::operands(call.inputs.len(), 1);
@@ -69,10 +69,17 @@ fn lower(
         }
         DeviceKind::Vulkan => {
             let groups = groups.map(|n| n.min(common::MOST_GROUPS));
-            common::gpu(KernelSource::Vulkan(shader), "main", groups, (GPU_CHUNK / 4) as u32, words, operands)
+            common::gpu(
+                KernelSource::Vulkan(stored::shader(shader, dtype)),
+                "main",
+                groups,
+                (GPU_CHUNK / 4) as u32,
+                words,
+                operands,
+            )
         }
     };
-    Ok(Lowering::one(launch))
+    Ok(Lowering::one(stored::typed(launch, dtype)))
 }
 
 fn cases(inputs: usize, has_scalar: bool) -> Vec<Case> {

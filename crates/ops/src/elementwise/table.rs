@@ -1,6 +1,7 @@
 //! The table of elementwise ops: a row gives the expression for GPUs, for the CPU and in f64, and the gradient.
 
 use super::{cases, cost, cpu, infer, lower, reference, unbroadcast};
+use crate::common::stored::GPUS;
 use crate::common::{self, math};
 use graph::op::FLOATS;
 use graph::{Backward, CpuArgs, CudaSource, Meaning, OpDef, Params, Shader, Tensor};
@@ -23,10 +24,10 @@ macro_rules! table {
             cost: |call| cost(call, $flops),
             meaning: Meaning::Loops(|call, inputs| reference(call, inputs, $f64)),
             gradient: Some($gradient),
-            lower: |call, spec, _| common::widened(call, spec, &[], |call| {
+            lower: |call, spec, _| common::widened(call, spec, GPUS, |call| {
                 lower(call, spec, &sources::$function::CUDA, &sources::$function::SHADER, sources::$function::select)
             }),
-            shaders: &[&sources::$function::SHADER],
+            shaders: shader_list!(sources::$function::SHADER),
             cases: || cases(INPUTS.$function, false $(|| stringify!($s) == "s")?),
             ..OpDef::BASE
         };
@@ -56,12 +57,8 @@ macro_rules! table {
                         include_str!("elementwise.cu")
                     ),
                 };
-                pub static SHADER: Shader = Shader {
-                    name: concat!("elementwise_", $name),
-                    source: "elementwise/elementwise.comp",
-                    defines: &[("EXPRESSION", concat!("(", $gpu, ")")), $((concat!("HAS_", stringify!($input)), "1")),+],
-                    spirv: spirv!("elementwise_", $name),
-                };
+                pub static SHADER: [Shader; 3] = shaders!(same ["elementwise_" $name] "elementwise/elementwise.comp"
+                    [("EXPRESSION", concat!("(", $gpu, ")")) $(, (concat!("HAS_", stringify!($input)), "1"))+]);
 
                 crate::by_architecture!(select, body);
 

@@ -6,6 +6,7 @@
 mod cpu;
 
 use crate::common;
+use crate::common::stored::{self, GPUS};
 use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef,
@@ -32,8 +33,8 @@ pub static EMBED: OpDef = OpDef {
     },
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec, &FORWARD)),
-    shaders: &[&SHADER],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec, &FORWARD)),
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -46,8 +47,8 @@ pub static EMBED_BACKWARD: OpDef = OpDef {
     storage: FLOATS,
     cost: |call| Cost { flops: call.inputs[1].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference_backward),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec, &BACKWARD)),
-    shaders: &[&BACKWARD_SHADER],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec, &BACKWARD)),
+    shaders: shader_list!(BACKWARD_SHADER),
     cases: cases_backward,
     ..OpDef::BASE
 };
@@ -107,7 +108,7 @@ fn reference_backward(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
 
 struct Kernels {
     name: &'static str,
-    shader: &'static Shader,
+    shader: &'static [Shader],
     select: fn(&str) -> fn(&CpuArgs, usize),
     /// Threads of a GPU group, at least.
     threads: u32,
@@ -115,13 +116,8 @@ struct Kernels {
 
 static CUDA: CudaSource =
     CudaSource { name: "embed.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("embed.cu")) };
-static SHADER: Shader = Shader { name: "embed", source: "embed/embed.comp", defines: &[], spirv: spirv!("embed") };
-static BACKWARD_SHADER: Shader = Shader {
-    name: "embed_backward",
-    source: "embed/embed_backward.comp",
-    defines: &[],
-    spirv: spirv!("embed_backward"),
-};
+static SHADER: [Shader; 3] = shaders!(same ["embed"] "embed/embed.comp" []);
+static BACKWARD_SHADER: [Shader; 3] = shaders!(same ["embed_backward"] "embed/embed_backward.comp" []);
 static FORWARD: Kernels = Kernels { name: "embed", shader: &SHADER, select: cpu::select, threads: 64 };
 static BACKWARD: Kernels =
     Kernels { name: "embed_backward", shader: &BACKWARD_SHADER, select: cpu::select_backward, threads: GPU_IDS };
@@ -137,17 +133,18 @@ fn lower(call: &Call, spec: &Spec, kernels: &Kernels) -> Result<Lowering, Unsupp
     let tokens = call.inputs[0].elements();
     let vocab = if kernels.name == EMBED.name { call.inputs[1].shape[0] } else { rows };
     let words = vec![tokens as u32, n as u32, vocab as u32];
-    let operands = common::operands(2, 1);
+    let (operands, dtype) = (common::operands(2, 1), call.outputs[0].dtype);
     let (source, entry) = match spec.kind {
         DeviceKind::Cpu => {
             let (run, parts) = ((kernels.select)(&spec.architecture), rows.div_ceil(part_rows(rows, n)).max(1));
             return Ok(Lowering::one(common::cpu(kernels.name, run, parts, words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), kernels.name),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(kernels.shader), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(kernels.shader, dtype)), "main"),
     };
     let threads = (n.div_ceil(4).next_power_of_two() as u32).clamp(kernels.threads, 256);
-    Ok(Lowering::one(common::gpu(source, entry, [rows.clamp(1, 65_535), 1, 1], threads, words, operands)))
+    let launch = common::gpu(source, entry, [rows.clamp(1, 65_535), 1, 1], threads, words, operands);
+    Ok(Lowering::one(stored::typed(launch, dtype)))
 }
 
 fn cases() -> Vec<Case> {

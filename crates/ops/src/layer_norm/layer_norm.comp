@@ -2,20 +2,21 @@
 // Layer norm, one row a group. With RESIDUAL the row is s = x + r, where s may be x or r. With RMS it is RMS norm: nothing
 // is subtracted, and there is no bias.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats x;
+    Stored x;
 #ifdef RESIDUAL
-    Floats r;
+    Stored r;
 #endif
-    Floats weight;
+    Stored weight;
 #ifndef RMS
-    Floats bias;
+    Stored bias;
 #endif
 #ifdef RESIDUAL
-    Floats s;
+    Stored s;
 #endif
-    Floats y;
+    Stored y;
 #ifndef RMS
     Floats mean;
 #endif
@@ -30,18 +31,18 @@ void main() {
     uint threads = gl_WorkGroupSize.x;
     uint n = args.n;
 #ifdef RESIDUAL
-    Floats x = args.s;
+    Stored x = args.s;
 #else
-    Floats x = args.x;
+    Stored x = args.x;
 #endif
     for (uint row = gl_WorkGroupID.x; row < args.rows; row += gl_NumWorkGroups.x) {
         uint at = row * n;
         float total = 0.0;
         for (uint j = first; j < n; j += threads) {
-            float value = args.x.at[at + j];
+            float value = GET(args.x, at + j);
 #ifdef RESIDUAL
-            value += args.r.at[at + j];
-            args.s.at[at + j] = value;
+            value = ROUNDED(value + GET(args.r, at + j));
+            PUT(args.s, at + j, value);
 #endif
             total += value;
         }
@@ -52,15 +53,15 @@ void main() {
 #endif
         total = 0.0;
         for (uint j = first; j < n; j += threads) {
-            float away = x.at[at + j] - mean;
+            float away = GET(x, at + j) - mean;
             total += away * away;
         }
         float rstd = 1.0 / sqrt(group_sum(total) / float(n) + args.eps);
         for (uint j = first; j < n; j += threads) {
 #ifdef RMS
-            args.y.at[at + j] = x.at[at + j] * rstd * args.weight.at[j];
+            PUT(args.y, at + j, GET(x, at + j) * rstd * GET(args.weight, j));
 #else
-            args.y.at[at + j] = (x.at[at + j] - mean) * rstd * args.weight.at[j] + args.bias.at[j];
+            PUT(args.y, at + j, (GET(x, at + j) - mean) * rstd * GET(args.weight, j) + GET(args.bias, j));
 #endif
         }
         if (first == 0) {

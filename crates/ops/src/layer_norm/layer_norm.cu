@@ -8,8 +8,8 @@
 #endif
 
 // Columns j to j + 3 of a row; columns from n on are 0.
-__device__ __forceinline__ float4 load_columns(const float* row, unsigned j, unsigned n, bool wide) {
-  if (wide) return *(const float4*)(row + j);
+__device__ __forceinline__ float4 load_columns(const Stored* row, unsigned j, unsigned n, bool wide) {
+  if (wide) return load4(row + j);
   float4 v;
   v.x = row[j];
   v.y = j + 1 < n ? row[j + 1] : 0.0f;
@@ -18,35 +18,30 @@ __device__ __forceinline__ float4 load_columns(const float* row, unsigned j, uns
   return v;
 }
 
-__device__ __forceinline__ void store_columns(float* row, unsigned j, unsigned n, bool wide, float4 v) {
-  if (wide) {
-    *(float4*)(row + j) = v;
-    return;
-  }
+__device__ __forceinline__ void store_columns(Stored* row, unsigned j, unsigned n, bool wide, float4 v) {
+  if (wide) return store4(row + j, v);
   row[j] = v.x;
   if (j + 1 < n) row[j + 1] = v.y;
   if (j + 2 < n) row[j + 2] = v.z;
   if (j + 3 < n) row[j + 3] = v.w;
 }
 
-__device__ __forceinline__ bool aligned(const float* p) { return ((size_t)p & 15) == 0; }
-
 // x and s may be one memory, and r and s.
-__device__ __forceinline__ void layer_norm_body(const float* x, const float* r, const float* weight, const float* bias,
-                                                float* s, float* y, float* means, float* rstds, unsigned rows,
+__device__ __forceinline__ void layer_norm_body(const Stored* x, const Stored* r, const Stored* weight, const Stored* bias,
+                                                Stored* s, Stored* y, float* means, float* rstds, unsigned rows,
                                                 unsigned n, float eps) {
-  // What isn't there is null, and aligned.
-  bool wide = n % 4 == 0 && aligned(x) && aligned(r) && aligned(weight) && aligned(bias) && aligned(s) && aligned(y);
+  bool wide = n % 4 == 0 && aligned4(x) && aligned4(r) && aligned4(weight) && aligned4(bias) && aligned4(s) && aligned4(y);
   unsigned first = 4 * threadIdx.x, step = 4 * blockDim.x;
   for (unsigned row = blockIdx.x; row < rows; row += gridDim.x) {
     size_t at = (size_t)row * n;
-    const float* from = x + at;
+    const Stored* from = x + at;
     float total = 0.0f;
     for (unsigned j = first; j < n; j += step) {
       float4 v = load_columns(from, j, n, wide);
       if (r) {
         float4 w = load_columns(r + at, j, n, wide);
-        v.x += w.x, v.y += w.y, v.z += w.z, v.w += w.w;
+        v.x = rounded<Stored>(v.x + w.x), v.y = rounded<Stored>(v.y + w.y);
+        v.z = rounded<Stored>(v.z + w.z), v.w = rounded<Stored>(v.w + w.w);
         store_columns(s + at, j, n, wide, v);
       }
       total += (v.x + v.y) + (v.z + v.w);
@@ -86,10 +81,10 @@ __device__ __forceinline__ void layer_norm_body(const float* x, const float* r, 
 }
 
 // dx may be dy, or d.
-__device__ __forceinline__ void layer_norm_backward_body(const float* x, const float* weight, const float* means,
-                                                         const float* rstds, const float* dy, const float* d,
-                                                         float* dx, unsigned rows, unsigned n) {
-  bool wide = n % 4 == 0 && aligned(x) && aligned(weight) && aligned(dy) && aligned(d) && aligned(dx);
+__device__ __forceinline__ void layer_norm_backward_body(const Stored* x, const Stored* weight, const float* means,
+                                                         const float* rstds, const Stored* dy, const Stored* d,
+                                                         Stored* dx, unsigned rows, unsigned n) {
+  bool wide = n % 4 == 0 && aligned4(x) && aligned4(weight) && aligned4(dy) && aligned4(d) && aligned4(dx);
   unsigned first = 4 * threadIdx.x, step = 4 * blockDim.x;
   for (unsigned row = blockIdx.x; row < rows; row += gridDim.x) {
     size_t at = (size_t)row * n;
@@ -121,8 +116,8 @@ __device__ __forceinline__ void layer_norm_backward_body(const float* x, const f
 
 // A block's sums of dy xhat and dy over 64 rows, for 32 columns: 8 threads a column take every eighth row, then are added
 // in order.
-__device__ __forceinline__ void layer_norm_weights_body(const float* x, const float* means, const float* rstds,
-                                                        const float* dy, float* dweight, float* dbias, unsigned rows,
+__device__ __forceinline__ void layer_norm_weights_body(const Stored* x, const float* means, const float* rstds,
+                                                        const Stored* dy, Result* dweight, Result* dbias, unsigned rows,
                                                         unsigned n) {
   __shared__ float parts[2][8][32];
   unsigned column = threadIdx.x & 31, lane = threadIdx.x >> 5, j = blockIdx.x * 32 + column;
@@ -149,57 +144,57 @@ __device__ __forceinline__ void layer_norm_weights_body(const float* x, const fl
 }
 
 #if defined(RMS) && defined(RESIDUAL)
-extern "C" __global__ void residual_rms_norm(const float* x, const float* r, const float* weight, float* s, float* y,
+extern "C" __global__ void residual_rms_norm(const Stored* x, const Stored* r, const Stored* weight, Stored* s, Stored* y,
                                              float* rstd, unsigned rows, unsigned n, float eps) {
   layer_norm_body(x, r, weight, nullptr, s, y, nullptr, rstd, rows, n, eps);
 }
 
-extern "C" __global__ void rms_norm_backward_residual(const float* x, const float* weight, const float* rstd,
-                                                      const float* dy, const float* d, float* dx, unsigned rows,
+extern "C" __global__ void rms_norm_backward_residual(const Stored* x, const Stored* weight, const float* rstd,
+                                                      const Stored* dy, const Stored* d, Stored* dx, unsigned rows,
                                                       unsigned n) {
   layer_norm_backward_body(x, weight, nullptr, rstd, dy, d, dx, rows, n);
 }
 #elif defined(RMS)
-extern "C" __global__ void rms_norm(const float* x, const float* weight, float* y, float* rstd, unsigned rows,
+extern "C" __global__ void rms_norm(const Stored* x, const Stored* weight, Stored* y, float* rstd, unsigned rows,
                                     unsigned n, float eps) {
   layer_norm_body(x, nullptr, weight, nullptr, nullptr, y, nullptr, rstd, rows, n, eps);
 }
 
-extern "C" __global__ void rms_norm_backward(const float* x, const float* weight, const float* rstd, const float* dy,
-                                             float* dx, unsigned rows, unsigned n) {
+extern "C" __global__ void rms_norm_backward(const Stored* x, const Stored* weight, const float* rstd, const Stored* dy,
+                                             Stored* dx, unsigned rows, unsigned n) {
   layer_norm_backward_body(x, weight, nullptr, rstd, dy, nullptr, dx, rows, n);
 }
 
-extern "C" __global__ void rms_norm_weights(const float* x, const float* rstd, const float* dy, float* dweight,
+extern "C" __global__ void rms_norm_weights(const Stored* x, const float* rstd, const Stored* dy, Result* dweight,
                                             unsigned rows, unsigned n) {
   layer_norm_weights_body(x, nullptr, rstd, dy, dweight, nullptr, rows, n);
 }
 #elif defined(RESIDUAL)
-extern "C" __global__ void residual_layer_norm(const float* x, const float* r, const float* weight, const float* bias,
-                                               float* s, float* y, float* mean, float* rstd, unsigned rows, unsigned n,
+extern "C" __global__ void residual_layer_norm(const Stored* x, const Stored* r, const Stored* weight, const Stored* bias,
+                                               Stored* s, Stored* y, float* mean, float* rstd, unsigned rows, unsigned n,
                                                float eps) {
   layer_norm_body(x, r, weight, bias, s, y, mean, rstd, rows, n, eps);
 }
 
-extern "C" __global__ void layer_norm_backward_residual(const float* x, const float* weight, const float* mean,
-                                                        const float* rstd, const float* dy, const float* d, float* dx,
+extern "C" __global__ void layer_norm_backward_residual(const Stored* x, const Stored* weight, const float* mean,
+                                                        const float* rstd, const Stored* dy, const Stored* d, Stored* dx,
                                                         unsigned rows, unsigned n) {
   layer_norm_backward_body(x, weight, mean, rstd, dy, d, dx, rows, n);
 }
 #else
-extern "C" __global__ void layer_norm(const float* x, const float* weight, const float* bias, float* y, float* mean,
+extern "C" __global__ void layer_norm(const Stored* x, const Stored* weight, const Stored* bias, Stored* y, float* mean,
                                       float* rstd, unsigned rows, unsigned n, float eps) {
   layer_norm_body(x, nullptr, weight, bias, nullptr, y, mean, rstd, rows, n, eps);
 }
 
-extern "C" __global__ void layer_norm_backward(const float* x, const float* weight, const float* mean,
-                                               const float* rstd, const float* dy, float* dx, unsigned rows,
+extern "C" __global__ void layer_norm_backward(const Stored* x, const Stored* weight, const float* mean,
+                                               const float* rstd, const Stored* dy, Stored* dx, unsigned rows,
                                                unsigned n) {
   layer_norm_backward_body(x, weight, mean, rstd, dy, nullptr, dx, rows, n);
 }
 
-extern "C" __global__ void layer_norm_weights(const float* x, const float* mean, const float* rstd, const float* dy,
-                                              float* dweight, float* dbias, unsigned rows, unsigned n) {
+extern "C" __global__ void layer_norm_weights(const Stored* x, const float* mean, const float* rstd, const Stored* dy,
+                                              Result* dweight, Result* dbias, unsigned rows, unsigned n) {
   layer_norm_weights_body(x, mean, rstd, dy, dweight, dbias, rows, n);
 }
 #endif

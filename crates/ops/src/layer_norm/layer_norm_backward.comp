@@ -2,19 +2,20 @@
 // dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy weight, one row a group; dx may be dy.
 // With RESIDUAL d is added, and dx may be d. With RMS both means are 0.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats x;
-    Floats weight;
+    Stored x;
+    Stored weight;
 #ifndef RMS
     Floats mean;
 #endif
     Floats rstd;
-    Floats dy;
+    Stored dy;
 #ifdef RESIDUAL
-    Floats d;
+    Stored d;
 #endif
-    Floats dx;
+    Stored dx;
     uint rows;
     uint n;
 } args;
@@ -34,9 +35,9 @@ void main() {
         float sum_g = 0.0;
         float sum_gx = 0.0;
         for (uint j = first; j < n; j += threads) {
-            float g = args.dy.at[at + j] * args.weight.at[j];
+            float g = GET(args.dy, at + j) * GET(args.weight, j);
             sum_g += g;
-            sum_gx += g * (args.x.at[at + j] - mean);
+            sum_gx += g * (GET(args.x, at + j) - mean);
         }
 #ifdef RMS
         const float mean_g = 0.0;
@@ -45,12 +46,12 @@ void main() {
 #endif
         float mean_gx = group_sum(sum_gx) * (rstd * rstd) / float(n);
         for (uint j = first; j < n; j += threads) {
-            float g = args.dy.at[at + j] * args.weight.at[j];
-            float dx = rstd * (g - mean_g - (args.x.at[at + j] - mean) * mean_gx);
+            float g = GET(args.dy, at + j) * GET(args.weight, j);
+            float dx = rstd * (g - mean_g - (GET(args.x, at + j) - mean) * mean_gx);
 #ifdef RESIDUAL
-            dx += args.d.at[at + j];
+            dx += GET(args.d, at + j);
 #endif
-            args.dx.at[at + j] = dx;
+            PUT(args.dx, at + j, dx);
         }
     }
 }

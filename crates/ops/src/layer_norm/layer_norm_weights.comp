@@ -2,17 +2,18 @@
 // A block's sums of dy xhat and dy over 64 rows, for 32 columns: 8 threads a column take every eighth row, then are added
 // in order. With RMS the means are 0 and dbias isn't there.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats x;
+    Stored x;
 #ifndef RMS
     Floats mean;
 #endif
     Floats rstd;
-    Floats dy;
-    Floats dweight;
+    Stored dy;
+    Result dweight;
 #ifndef RMS
-    Floats dbias;
+    Result dbias;
 #endif
     uint rows;
     uint n;
@@ -31,12 +32,12 @@ void main() {
         uint row = gl_WorkGroupID.y * 64 + k * 8 + lane;
         if (row < args.rows && j < args.n) {
             uint at = row * args.n + j;
-            float g = args.dy.at[at];
+            float g = GET(args.dy, at);
             sum_bias += g;
 #ifdef RMS
-            sum_weight += g * (args.x.at[at] * args.rstd.at[row]);
+            sum_weight += g * (GET(args.x, at) * args.rstd.at[row]);
 #else
-            sum_weight += g * ((args.x.at[at] - args.mean.at[row]) * args.rstd.at[row]);
+            sum_weight += g * ((GET(args.x, at) - args.mean.at[row]) * args.rstd.at[row]);
 #endif
         }
     }
@@ -47,9 +48,9 @@ void main() {
         float sum = 0.0;
         for (uint k = 0; k < 8; k++) sum += parts[lane][k][column];
         uint at = gl_WorkGroupID.y * args.n + j;
-        if (lane == 0) args.dweight.at[at] = sum;
+        if (lane == 0) PUT(args.dweight, at, sum);
 #ifndef RMS
-        else args.dbias.at[at] = sum;
+        else PUT(args.dbias, at, sum);
 #endif
     }
 }

@@ -2,6 +2,7 @@
 
 mod cpu;
 
+use crate::common::stored::{self, GPUS, Types};
 use crate::{common, reduce};
 use graph::op::{FLOATS, expect};
 use graph::{
@@ -36,7 +37,7 @@ pub static LAYER_NORM: OpDef = OpDef {
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
     lower: |call, spec, _| lower_forward(call, spec, &FORWARD, common::operands(3, 3)),
-    shaders: &[&SHADER],
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -52,7 +53,7 @@ pub static LAYER_NORM_BACKWARD: OpDef = OpDef {
     cost: |call| Cost::streaming(call, 14.0),
     meaning: Meaning::Loops(reference_backward),
     lower: |call, spec, _| lower_backward(call, spec, &BACKWARD, 5),
-    shaders: &[&BACKWARD_SHADER, &WEIGHTS_SHADER, &reduce::SHADER],
+    shaders: shader_list!(BACKWARD_SHADER, WEIGHTS_SHADER, reduce::SHADER),
     cases: cases_backward,
     ..OpDef::BASE
 };
@@ -140,7 +141,7 @@ pub(crate) struct Kernels {
     /// For CUDA.
     pub cuda: &'static CudaSource,
     /// For Vulkan.
-    pub shader: &'static Shader,
+    pub shader: &'static [Shader],
     /// For CPUs.
     pub select: fn(&str) -> fn(&CpuArgs, usize),
     /// The weights' gradients on GPUs.
@@ -154,7 +155,7 @@ pub(crate) struct Weights {
     /// For CUDA.
     pub cuda: &'static CudaSource,
     /// For Vulkan.
-    pub shader: &'static Shader,
+    pub shader: &'static [Shader],
     /// Which inputs it reads: x, mean if there is one, rstd and dy.
     pub inputs: &'static [usize],
     /// How many gradients it makes: of weight, and of bias if there is one.
@@ -165,21 +166,11 @@ static CUDA: CudaSource = CudaSource {
     name: "layer_norm.cu",
     text: concat!(include_str!("../common/common.cuh"), include_str!("layer_norm.cu")),
 };
-static SHADER: Shader =
-    Shader { name: "layer_norm", source: "layer_norm/layer_norm.comp", defines: &[], spirv: spirv!("layer_norm") };
-static BACKWARD_SHADER: Shader = Shader {
-    name: "layer_norm_backward",
-    source: "layer_norm/layer_norm_backward.comp",
-    defines: &[],
-    spirv: spirv!("layer_norm_backward"),
-};
+static SHADER: [Shader; 3] = shaders!(same ["layer_norm"] "layer_norm/layer_norm.comp" []);
+static BACKWARD_SHADER: [Shader; 3] = shaders!(same ["layer_norm_backward"] "layer_norm/layer_norm_backward.comp" []);
 /// The blocks' sums for the weights' gradients.
-pub(crate) static WEIGHTS_SHADER: Shader = Shader {
-    name: "layer_norm_weights",
-    source: "layer_norm/layer_norm_weights.comp",
-    defines: &[],
-    spirv: spirv!("layer_norm_weights"),
-};
+pub(crate) static WEIGHTS_SHADER: [Shader; 5] =
+    shaders!(partial ["layer_norm_weights"] "layer_norm/layer_norm_weights.comp" []);
 /// The weights' gradients of layer norm.
 pub(crate) static WEIGHTS: Weights =
     Weights { name: "layer_norm_weights", cuda: &CUDA, shader: &WEIGHTS_SHADER, inputs: &[0, 2, 3, 4], outputs: 2 };
@@ -210,13 +201,14 @@ pub(crate) fn lower_forward(
     kernels: &Kernels,
     operands: Vec<Operand>,
 ) -> Result<Lowering, Unsupported> {
-    common::widened(call, spec, &[], |call| Ok(forward(call, spec, kernels, operands.clone())))
+    common::widened(call, spec, GPUS, |call| Ok(forward(call, spec, kernels, operands.clone())))
 }
 
 fn forward(call: &Call, spec: &Spec, kernels: &Kernels, operands: Vec<Operand>) -> Lowering {
     let [rows, n] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let words = vec![rows as u32, n as u32, call.params.f32("eps").to_bits()];
-    Lowering::one(by_rows(spec, kernels, rows, n, forward_rows(rows, n), words, operands))
+    let dtype = call.inputs[0].dtype;
+    Lowering::one(by_rows(spec, kernels, dtype, [rows, n, forward_rows(rows, n)], words, operands))
 }
 
 /// The rows' gradient and the weights' partial sums, together on the CPU and apart on GPUs, then the sum of the partial
@@ -227,7 +219,7 @@ pub(crate) fn lower_backward(
     kernels: &Kernels,
     inputs: usize,
 ) -> Result<Lowering, Unsupported> {
-    common::widened(call, spec, &[], |call| Ok(backward(call, spec, kernels, inputs)))
+    common::widened(call, spec, GPUS, |call| Ok(backward(call, spec, kernels, inputs)))
 }
 
 fn backward(call: &Call, spec: &Spec, kernels: &Kernels, inputs: usize) -> Lowering {
@@ -235,6 +227,7 @@ fn backward(call: &Call, spec: &Spec, kernels: &Kernels, inputs: usize) -> Lower
     let on_cpu = spec.kind == DeviceKind::Cpu;
     let block_rows = if on_cpu { backward_rows(rows, n) } else { GPU_BLOCK_ROWS };
     let blocks = rows.div_ceil(block_rows).max(1);
+    let dtype = call.inputs[0].dtype;
     let place = |i: usize| if blocks == 1 { Operand::Output(i + 1) } else { Operand::Scratch(i) };
     let sums: Vec<_> = (0..kernels.weights.outputs).map(place).collect();
     let words = vec![rows as u32, n as u32];
@@ -243,36 +236,47 @@ fn backward(call: &Call, spec: &Spec, kernels: &Kernels, inputs: usize) -> Lower
     if on_cpu {
         operands.extend(&sums);
     } else {
-        launches.push(weight_sums(spec, kernels.weights, n, blocks, words.clone(), &sums));
+        let types = if blocks == 1 { dtype.into() } else { stored::through_f32(dtype).0 };
+        launches.push(weight_sums(spec, kernels.weights, types, [n, blocks], words.clone(), &sums));
     }
-    launches.push(by_rows(spec, kernels, rows, n, block_rows, words, operands));
+    launches.push(by_rows(spec, kernels, dtype, [rows, n, block_rows], words, operands));
     let mut scratch = Vec::new();
     if blocks > 1 {
         scratch = vec![(blocks * n * 4) as u64; sums.len()];
-        let sum =
-            |i: usize| reduce::sum_blocks(spec, blocks, n, blocks, vec![Operand::Scratch(i), Operand::Output(i + 1)]);
+        let types = stored::through_f32(dtype).1;
+        let sum = |i: usize| {
+            let operands = vec![Operand::Scratch(i), Operand::Output(i + 1)];
+            reduce::sum_blocks(spec, types, [blocks, n, blocks], operands)
+        };
         launches.extend((0..sums.len()).map(sum));
     }
     Lowering { scratch, launches }
 }
 
 /// A GPU's launch over blocks of rows and strips of columns; it comes first, as dx may take dy's place.
-fn weight_sums(spec: &Spec, weights: &Weights, n: usize, blocks: usize, words: Vec<u32>, sums: &[Operand]) -> Launch {
+fn weight_sums(
+    spec: &Spec,
+    weights: &Weights,
+    types: Types,
+    [n, blocks]: [usize; 2],
+    words: Vec<u32>,
+    sums: &[Operand],
+) -> Launch {
     let operands = weights.inputs.iter().copied().map(Operand::Input).chain(sums.iter().copied()).collect();
     let (source, entry) = match spec.kind {
         DeviceKind::Cuda => (KernelSource::Cuda(weights.cuda), weights.name),
-        _ => (KernelSource::Vulkan(weights.shader), "main"),
+        _ => (KernelSource::Vulkan(stored::shader(weights.shader, types)), "main"),
     };
-    common::gpu(source, entry, [n.div_ceil(GPU_COLUMNS), blocks, 1], 256, words, operands)
+    let launch = common::gpu(source, entry, [n.div_ceil(GPU_COLUMNS), blocks, 1], 256, words, operands);
+    stored::typed(launch, types)
 }
 
 /// A launch over rows: one a group on GPUs, several a part on the CPU.
 fn by_rows(
     spec: &Spec,
     kernels: &Kernels,
-    rows: usize,
-    n: usize,
-    part_rows: usize,
+    dtype: DType,
+    [rows, n, part_rows]: [usize; 3],
     words: Vec<u32>,
     operands: Vec<Operand>,
 ) -> Launch {
@@ -282,10 +286,11 @@ fn by_rows(
             return common::cpu(kernels.name, (kernels.select)(&spec.architecture), parts, words, operands);
         }
         DeviceKind::Cuda => (KernelSource::Cuda(kernels.cuda), kernels.name),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(kernels.shader), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(kernels.shader, dtype)), "main"),
     };
     let threads = n.div_ceil(4).next_power_of_two().clamp(64, 256);
-    common::gpu(source, entry, [rows.clamp(1, 65_535), 1, 1], threads as u32, words, operands)
+    let launch = common::gpu(source, entry, [rows.clamp(1, 65_535), 1, 1], threads as u32, words, operands);
+    stored::typed(launch, dtype)
 }
 
 fn cases() -> Vec<Case> {

@@ -2,18 +2,19 @@
 // d = [c +] op(a) op(b): a group of 256 threads computes a TILE x TILE tile of one piece of the sum, term after term:
 // TILE, 32, 64 or 128, changes the speed and no bit.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 #extension GL_EXT_buffer_reference_uvec2 : require
 
 layout(constant_id = 1) const uint TRANSPOSE_A = 0;
 layout(constant_id = 2) const uint TRANSPOSE_B = 0;
 
 layout(push_constant) uniform Arguments {
-    Floats a;
-    Floats b;
+    Stored a;
+    Stored b;
 #ifdef HAS_C
-    Floats c;
+    Stored c;
 #endif
-    Floats d;
+    Result d;
     uint m;
     uint n;
     uint k;
@@ -41,12 +42,12 @@ shared VECTOR tile_a[2][STEP][PITCH];
 shared VECTOR tile_b[2][STEP][PITCH];
 
 // Four neighbours from `at` on, of which the first `inside` exist; zeros for the others.
-vec4 load_four(Floats x, bool whole, uint at, int inside) {
+vec4 load_four(Stored x, bool whole, uint at, int inside) {
     vec4 four = vec4(0.0);
     if (whole) {
-        if (inside > 0) four = Float4s(x).at[at / 4];
+        if (inside > 0) four = GET4(Stored4(x), at / 4);
     } else {
-        [[unroll]] for (int e = 0; e < 4; e++) if (e < inside) four[e] = x.at[at + e];
+        [[unroll]] for (int e = 0; e < 4; e++) if (e < inside) four[e] = GET(x, at + e);
     }
     return four;
 }
@@ -54,7 +55,7 @@ vec4 load_four(Floats x, bool whole, uint at, int inside) {
 // A matrix with its tile: terms p by lines i, where `by_term` says that neighbours in memory are of neighbouring terms.
 struct Side {
     bool by_term;
-    bool whole;   // four neighbours exist or don't together, at multiples of 16 bytes
+    bool whole;   // four neighbours exist or don't together, at multiples of their size
     uint start;   // of the product
     uint pitch;   // in memory, between terms or between lines
     uint lines;
@@ -62,12 +63,12 @@ struct Side {
     uint line;
 };
 
-Side side(Floats x, bool by_term, uint product, uint lines, uint first_line) {
+Side side(Stored x, bool by_term, uint product, uint lines, uint first_line) {
     uint thread = gl_LocalInvocationIndex;
     Side s;
     s.by_term = by_term;
     s.pitch = by_term ? args.k : lines;
-    s.whole = s.pitch % 4 == 0 && args.piece % 4 == 0 && (uvec2(x).x & 15) == 0;
+    s.whole = s.pitch % 4 == 0 && args.piece % 4 == 0 && (uvec2(x).x & (STORAGE == 0 ? 15 : 7)) == 0;
     s.start = product * args.k * lines;
     s.lines = lines;
     s.term = by_term ? thread % (STEP / 4) * 4 : thread / (TILE / 4);
@@ -75,7 +76,7 @@ Side side(Floats x, bool by_term, uint product, uint lines, uint first_line) {
     return s;
 }
 
-vec4 load_round(Floats x, Side s, uint round, uint end) {
+vec4 load_round(Stored x, Side s, uint round, uint end) {
     uint p = round + s.term;
     if (p >= end || s.line >= s.lines) return vec4(0.0);
     uint at = s.start + (s.by_term ? s.line * s.pitch + p : p * s.pitch + s.line);
@@ -135,9 +136,9 @@ void main() {
             if (i >= args.m || j >= args.n) continue;
             float value = sum[x][y];
 #ifdef HAS_C
-            value += args.c.at[args.row == 1 ? j : product * args.m * args.n + i * args.n + j];
+            value += GET(args.c, args.row == 1 ? j : product * args.m * args.n + i * args.n + j);
 #endif
-            args.d.at[start_d + i * args.n + j] = value;
+            PUT(args.d, start_d + i * args.n + j, value);
         }
     }
 }

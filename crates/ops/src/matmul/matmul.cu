@@ -9,8 +9,8 @@
 #define PITCH (TILE + 4)
 
 // Four elements from `at` on, of which `valid` are there; zeros for the rest.
-__device__ __forceinline__ float4 matmul_load(const float* at, int valid) {
-  if (valid >= 4 && ((size_t)at & 15) == 0) return *(const float4*)at;
+__device__ __forceinline__ float4 matmul_load(const Stored* at, int valid) {
+  if (valid >= 4 && aligned4(at)) return load4(at);
   float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
   if (valid > 0) v.x = at[0];
   if (valid > 1) v.y = at[1];
@@ -21,7 +21,7 @@ __device__ __forceinline__ float4 matmul_load(const float* at, int valid) {
 
 // This thread's share of the next DEPTH x TILE block of an operand stored [sum, outer] (`across`) or [outer, sum].
 template <bool across>
-__device__ __forceinline__ float4 matmul_fetch(const float* from, unsigned outer0, unsigned outers, unsigned p0,
+__device__ __forceinline__ float4 matmul_fetch(const Stored* from, unsigned outer0, unsigned outers, unsigned p0,
                                                unsigned end, unsigned k) {
   unsigned t = threadIdx.x;
   if (across) {
@@ -65,18 +65,17 @@ __device__ __forceinline__ void matmul_row(float* out, const float* row, unsigne
 }
 
 // RUN elements of d, of which `valid` are there: [c +] sum. d may lie in c's memory: this thread alone reads and writes them.
-__device__ __forceinline__ void matmul_store(float* d, const float* c, const float* sum, int valid) {
-  if (RUN == 4 && valid >= 4 && (((size_t)d | (size_t)c) & 15) == 0) {
+__device__ __forceinline__ void matmul_store(Result* d, const Stored* c, const float* sum, int valid) {
+  if (RUN == 4 && valid >= 4 && aligned4(d) && aligned4(c)) {
     float4 v = {sum[0], sum[1], sum[2], sum[3]};
     if (c) {
-      float4 before = *(const float4*)c;
+      float4 before = load4(c);
       v.x = before.x + v.x;
       v.y = before.y + v.y;
       v.z = before.z + v.z;
       v.w = before.w + v.w;
     }
-    *(float4*)d = v;
-    return;
+    return store4(d, v);
   }
 #pragma unroll
   for (int q = 0; q < RUN; q++) {
@@ -84,8 +83,8 @@ __device__ __forceinline__ void matmul_store(float* d, const float* c, const flo
   }
 }
 
-__device__ __forceinline__ void matmul_body(const float* __restrict__ a, const float* __restrict__ b, const float* c,
-                                            float* d, unsigned m, unsigned n, unsigned k, unsigned splits,
+__device__ __forceinline__ void matmul_body(const Stored* __restrict__ a, const Stored* __restrict__ b, const Stored* c,
+                                            Result* d, unsigned m, unsigned n, unsigned k, unsigned splits,
                                             unsigned piece, unsigned row) {
   alignas(16) __shared__ float tile_a[2][DEPTH][PITCH];
   alignas(16) __shared__ float tile_b[2][DEPTH][PITCH];
@@ -140,13 +139,13 @@ __device__ __forceinline__ void matmul_body(const float* __restrict__ a, const f
 
 #if HAS_C
 extern "C" __global__ void __launch_bounds__(256, TILE == 128 ? 2 : 3)
-    matmul(const float* a, const float* b, const float* c, float* d, unsigned m, unsigned n, unsigned k,
+    matmul(const Stored* a, const Stored* b, const Stored* c, Result* d, unsigned m, unsigned n, unsigned k,
            unsigned splits, unsigned piece, unsigned row) {
   matmul_body(a, b, c, d, m, n, k, splits, piece, row);
 }
 #else
 extern "C" __global__ void __launch_bounds__(256, TILE == 128 ? 2 : 3)
-    matmul(const float* a, const float* b, float* d, unsigned m, unsigned n, unsigned k, unsigned splits,
+    matmul(const Stored* a, const Stored* b, Result* d, unsigned m, unsigned n, unsigned k, unsigned splits,
            unsigned piece, unsigned row) {
   matmul_body(a, b, nullptr, d, m, n, k, splits, piece, row);
 }
@@ -155,7 +154,7 @@ extern "C" __global__ void __launch_bounds__(256, TILE == 128 ? 2 : 3)
 #else
 
 // d[i] = [c +] the pieces in order.
-__device__ __forceinline__ void matmul_reduce_body(const float* partial, const float* c, float* d, unsigned elements,
+__device__ __forceinline__ void matmul_reduce_body(const float* partial, const Stored* c, Stored* d, unsigned elements,
                                                    unsigned n, unsigned splits, unsigned row) {
   unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= elements) return;
@@ -166,12 +165,12 @@ __device__ __forceinline__ void matmul_reduce_body(const float* partial, const f
 }
 
 #if HAS_C
-extern "C" __global__ void matmul_reduce(const float* partial, const float* c, float* d, unsigned elements, unsigned n,
+extern "C" __global__ void matmul_reduce(const float* partial, const Stored* c, Stored* d, unsigned elements, unsigned n,
                                          unsigned splits, unsigned row) {
   matmul_reduce_body(partial, c, d, elements, n, splits, row);
 }
 #else
-extern "C" __global__ void matmul_reduce(const float* partial, float* d, unsigned elements, unsigned n,
+extern "C" __global__ void matmul_reduce(const float* partial, Stored* d, unsigned elements, unsigned n,
                                          unsigned splits, unsigned row) {
   matmul_reduce_body(partial, nullptr, d, elements, n, splits, row);
 }

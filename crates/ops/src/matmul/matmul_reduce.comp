@@ -1,13 +1,14 @@
 #version 460
 // d[i] = [c +] the partial sums of element i, in order. In strides of all threads.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
     Floats partial;
 #ifdef HAS_C
-    Floats c;
+    Stored c;
 #endif
-    Floats d;
+    Stored d;
     uint elements;
     uint n;
     uint splits;
@@ -20,8 +21,8 @@ void main() {
         float sum = 0.0;
         for (uint s = 0; s < args.splits; s++) sum += args.partial.at[s * args.elements + i];
 #ifdef HAS_C
-        sum += args.c.at[args.row == 1 ? i % args.n : i];
+        sum += GET(args.c, args.row == 1 ? i % args.n : i);
 #endif
-        args.d.at[i] = sum;
+        PUT(args.d, i, sum);
     }
 }

@@ -7,6 +7,7 @@ mod lane;
 mod tile;
 mod vulkan;
 
+use crate::common::stored::{self, GPUS, Types};
 use crate::{common, elementwise};
 use graph::launch::Epilogue;
 use graph::op::{FLOATS, expect};
@@ -34,7 +35,7 @@ pub static MATMUL: OpDef = OpDef {
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
     variants,
-    lower: |call, spec, variant| common::widened(call, spec, &[], |call| lower(call, spec, variant)),
+    lower: |call, spec, variant| common::widened(call, spec, GPUS, |call| lower(call, spec, variant)),
     shaders: vulkan::SHADERS,
     cases: || cases(false),
     ..OpDef::BASE
@@ -64,7 +65,7 @@ pub static MATMUL_ADD: OpDef = OpDef {
         params: |nodes| nodes[0].clone(),
     }),
     variants,
-    lower: |call, spec, variant| common::widened(call, spec, &[], |call| lower(call, spec, variant)),
+    lower: |call, spec, variant| common::widened(call, spec, GPUS, |call| lower(call, spec, variant)),
     shaders: vulkan::SHADERS,
     cases: || cases(true),
     ..OpDef::BASE
@@ -244,7 +245,9 @@ fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupporte
     let groups = [s.n.div_ceil(tile), s.m.div_ceil(tile), s.batches() * splits];
     let constants =
         [("TRANSPOSE_A", s.transpose_a as u32), ("TRANSPOSE_B", s.transpose_b as u32), ("TILE", tile as u32)];
-    let product = kernel("matmul", whole && with_c, &constants, groups, words, operands);
+    let dtype = call.inputs[0].dtype;
+    let types = if whole { dtype.into() } else { stored::through_f32(dtype).0 };
+    let product = kernel("matmul", whole && with_c, types, &constants, groups, words, operands);
     if whole {
         return Ok(Lowering::one(product));
     }
@@ -253,13 +256,15 @@ fn lower(call: &Call, spec: &Spec, variant: &str) -> Result<Lowering, Unsupporte
     let mut operands = vec![Operand::Scratch(0)];
     operands.extend(with_c.then_some(Operand::Input(2)));
     operands.push(Operand::Output(0));
-    let reduce = kernel("matmul_reduce", with_c, &[], [elements.div_ceil(256), 1, 1], words, operands);
+    let groups = [elements.div_ceil(256), 1, 1];
+    let reduce = kernel("matmul_reduce", with_c, dtype.into(), &[], groups, words, operands);
     Ok(Lowering { scratch: vec![(splits * elements * 4) as u64], launches: vec![product, reduce] })
 }
 
 fn kernel(
     entry: &'static str,
     with_c: bool,
+    types: Types,
     constants: &[(&'static str, u32)],
     groups: [usize; 3],
     words: Vec<u32>,
@@ -267,7 +272,7 @@ fn kernel(
 ) -> Launch {
     let constants = constants.iter().copied().chain([("HAS_C", u32::from(with_c))]).collect();
     match common::gpu(KernelSource::Cuda(&CUDA), entry, groups, 256, words, operands) {
-        Launch::Kernel(k) => Launch::Kernel(Kernel { constants, ..k }),
+        Launch::Kernel(k) => stored::typed(Launch::Kernel(Kernel { constants, ..k }), types),
         other => other,
     }
 }

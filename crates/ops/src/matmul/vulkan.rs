@@ -1,46 +1,27 @@
 //! Matrix products through Vulkan: tiles of three sizes, which change no bit, and sums cut in pieces, which do.
 
 use super::{Sizes, splits};
-use crate::common::{self, MOST_GROUPS};
+use crate::common::{self, MOST_GROUPS, stored};
 use graph::{Call, Kernel, KernelSource, Launch, Lowering, Operand, Shader, Spec};
 
-/// The tiled product for a tile's size, with and without c.
+/// The tiled product for a tile's size, and that with c. With 16 bits the former also makes f32, the pieces of a cut sum.
 macro_rules! tiled {
-    ($($tile:literal)*) => {
-        [$([
-            &Shader {
-                name: concat!("matmul_", $tile),
-                source: "matmul/matmul.comp",
-                defines: &[("TILE", $tile)],
-                spirv: spirv!("matmul_", $tile),
-            },
-            &Shader {
-                name: concat!("matmul_add_", $tile),
-                source: "matmul/matmul.comp",
-                defines: &[("TILE", $tile), ("HAS_C", "1")],
-                spirv: spirv!("matmul_add_", $tile),
-            },
-        ]),*]
+    ($name:ident $name_add:ident $tile:literal) => {
+static $name: [Shader; 5] = shaders!(partial ["matmul_" $tile] "matmul/matmul.comp" [("TILE", $tile)]);
+        static $name_add: [Shader; 3] =
+    shaders!(same ["matmul_add_" $tile] "matmul/matmul.comp" [("TILE", $tile), ("HAS_C", "1")]);
     };
 }
-static TILED: [[&Shader; 2]; 3] = tiled!("32" "64" "128");
-static REDUCE: [&Shader; 2] = [
-    &Shader {
-        name: "matmul_reduce",
-        source: "matmul/matmul_reduce.comp",
-        defines: &[],
-        spirv: spirv!("matmul_reduce"),
-    },
-    &Shader {
-        name: "matmul_reduce_add",
-        source: "matmul/matmul_reduce.comp",
-        defines: &[("HAS_C", "1")],
-        spirv: spirv!("matmul_reduce_add"),
-    },
-];
+tiled!(TILED_32 TILED_ADD_32 "32");
+tiled!(TILED_64 TILED_ADD_64 "64");
+tiled!(TILED_128 TILED_ADD_128 "128");
+static TILED: [[&[Shader]; 2]; 3] =
+    [[&TILED_32, &TILED_ADD_32], [&TILED_64, &TILED_ADD_64], [&TILED_128, &TILED_ADD_128]];
+static REDUCE: [Shader; 3] = shaders!(same ["matmul_reduce"] "matmul/matmul_reduce.comp" []);
+static REDUCE_ADD: [Shader; 3] = shaders!(same ["matmul_reduce_add"] "matmul/matmul_reduce.comp" [("HAS_C", "1")]);
 /// All of them.
 pub static SHADERS: &[&Shader] =
-    &[TILED[0][0], TILED[0][1], TILED[1][0], TILED[1][1], TILED[2][0], TILED[2][1], REDUCE[0], REDUCE[1]];
+    shader_list!(TILED_32, TILED_ADD_32, TILED_64, TILED_ADD_64, TILED_128, TILED_ADD_128, REDUCE, REDUCE_ADD);
 
 /// The tile's size, and whether the sum is cut.
 fn meaning(variant: &str) -> (usize, bool) {
@@ -79,7 +60,7 @@ pub fn variants(s: &Sizes, spec: &Spec) -> Vec<&'static str> {
 pub fn lower(call: &Call, s: &Sizes, variant: &str) -> Lowering {
     let (tile, cut) = meaning(variant);
     let splits = if cut { splits(s) } else { 1 };
-    let with_c = call.inputs.len() == 3;
+    let (with_c, dtype) = (call.inputs.len() == 3, call.inputs[0].dtype);
     let row = u32::from(with_c && call.inputs[2].shape != call.outputs[0].shape);
     // Whole vectors of four, so that a piece begins where a vector does.
     let piece = s.k.div_ceil(splits).next_multiple_of(4);
@@ -90,15 +71,18 @@ pub fn lower(call: &Call, s: &Sizes, variant: &str) -> Lowering {
     let words = vec![m, n, k, pieces, piece, row];
     if splits == 1 {
         let operands = common::operands(call.inputs.len(), 1);
-        return Lowering::one(launch(shaders[usize::from(with_c)], constants, groups, words, operands));
+        let shader = stored::shader(shaders[usize::from(with_c)], dtype);
+        return Lowering::one(launch(shader, constants, groups, words, operands));
     }
     let operands = vec![Operand::Input(0), Operand::Input(1), Operand::Scratch(0)];
-    let product = launch(shaders[0], constants, groups, words, operands);
+    let shader = stored::shader(shaders[0], stored::through_f32(dtype).0);
+    let product = launch(shader, constants, groups, words, operands);
     let elements = call.outputs[0].elements();
     let c = with_c.then_some(Operand::Input(2));
     let operands = [Operand::Scratch(0)].into_iter().chain(c).chain([Operand::Output(0)]).collect();
     let (groups, words) = ([elements.div_ceil(256).min(MOST_GROUPS), 1, 1], vec![elements as u32, n, pieces, row]);
-    let reduce = launch(REDUCE[usize::from(with_c)], Vec::new(), groups, words, operands);
+    let shader = stored::shader(if with_c { &REDUCE_ADD } else { &REDUCE }, dtype);
+    let reduce = launch(shader, Vec::new(), groups, words, operands);
     Lowering { scratch: vec![(splits * elements * 4) as u64], launches: vec![product, reduce] }
 }
 

@@ -5,6 +5,7 @@ mod sum_all;
 
 pub use sum_all::{SUM_ALL, sum_all};
 
+use crate::common::stored::{self, GPUS, Types};
 use crate::{common, elementwise, fill};
 use graph::op::{FLOATS, expect};
 use graph::{
@@ -30,8 +31,8 @@ pub static SUM_ROWS: OpDef = OpDef {
     meaning: Meaning::Loops(reference),
     // x's gradient is y's in every row.
     gradient: Some(|c| vec![c.grads[0].as_ref().map(|dy| elementwise::mul(&fill::ones(&c.inputs[0]), dy))]),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
-    shaders: &[&SHADER],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -69,22 +70,23 @@ static CUDA: CudaSource = CudaSource {
     text: concat!(include_str!("../common/common.cuh"), include_str!("sum_rows.cu")),
 };
 /// `sum_blocks` on Vulkan.
-pub(crate) static SHADER: Shader =
-    Shader { name: "sum_rows", source: "reduce/sum_rows.comp", defines: &[], spirv: spirv!("sum_rows") };
+pub(crate) static SHADER: [Shader; 7] = shaders!(mixed ["sum_rows"] "reduce/sum_rows.comp" []);
 
 /// Two launches where there is more than one block.
 fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [rows, columns] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
-    let blocks = rows.div_ceil(BLOCK_ROWS);
+    let (blocks, dtype) = (rows.div_ceil(BLOCK_ROWS), call.inputs[0].dtype);
     if blocks <= 1 {
-        let launch = sum_blocks(spec, rows, columns, rows.max(1), common::operands(1, 1));
+        let launch = sum_blocks(spec, dtype.into(), [rows, columns, rows.max(1)], common::operands(1, 1));
         return Ok(Lowering::one(launch));
     }
+    let (first, second) = stored::through_f32(dtype);
+    let sums = Operand::Scratch(0);
     Ok(Lowering {
         scratch: vec![(blocks * columns * 4) as u64],
         launches: vec![
-            sum_blocks(spec, rows, columns, BLOCK_ROWS, vec![Operand::Input(0), Operand::Scratch(0)]),
-            sum_blocks(spec, blocks, columns, blocks, vec![Operand::Scratch(0), Operand::Output(0)]),
+            sum_blocks(spec, first, [rows, columns, BLOCK_ROWS], vec![Operand::Input(0), sums]),
+            sum_blocks(spec, second, [blocks, columns, blocks], vec![sums, Operand::Output(0)]),
         ],
     })
 }
@@ -92,9 +94,8 @@ fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
 /// y[block, j] = sum of the block's rows of x. Kernel words: rows, columns, rows of a block.
 pub(crate) fn sum_blocks(
     spec: &Spec,
-    rows: usize,
-    columns: usize,
-    block_rows: usize,
+    types: Types,
+    [rows, columns, block_rows]: [usize; 3],
     operands: Vec<Operand>,
 ) -> Launch {
     let words = vec![rows as u32, columns as u32, block_rows as u32];
@@ -105,9 +106,10 @@ pub(crate) fn sum_blocks(
             return common::cpu("sum_rows", cpu::select(&spec.architecture), parts, words, operands);
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "sum_rows"),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(&SHADER, types)), "main"),
     };
-    common::gpu(source, entry, [columns.div_ceil(GPU_COLUMNS), blocks, 1], 8 * GPU_COLUMNS as u32, words, operands)
+    let groups = [columns.div_ceil(GPU_COLUMNS), blocks, 1];
+    stored::typed(common::gpu(source, entry, groups, 8 * GPU_COLUMNS as u32, words, operands), types)
 }
 
 fn cases() -> Vec<Case> {

@@ -1,6 +1,7 @@
 //! `sum_all`: y = sum over all elements of x; chunks of fixed size are summed, then the chunks' sums.
 
 use super::cpu;
+use crate::common::stored::{self, GPUS, Types};
 use crate::{common, elementwise, fill};
 use graph::op::{FLOATS, expect};
 use graph::{
@@ -27,8 +28,8 @@ pub static SUM_ALL: OpDef = OpDef {
     cost: |call| Cost { flops: call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(|_, inputs| vec![vec![inputs[0].iter().sum()]]),
     gradient: Some(|c| vec![c.grads[0].as_ref().map(|dy| elementwise::mul(&fill::ones(&c.inputs[0]), dy))]),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
-    shaders: &[&SHADER],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -41,31 +42,30 @@ pub fn sum_all(x: &Tensor) -> Tensor {
 
 static CUDA: CudaSource =
     CudaSource { name: "sum_all.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("sum_all.cu")) };
-static SHADER: Shader =
-    Shader { name: "sum_all", source: "reduce/sum_all.comp", defines: &[], spirv: spirv!("sum_all") };
+static SHADER: [Shader; 7] = shaders!(mixed ["sum_all"] "reduce/sum_all.comp" []);
 
 /// Two launches where there is more than one chunk.
 fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
-    let elements = call.inputs[0].elements();
+    let (elements, dtype) = (call.inputs[0].elements(), call.inputs[0].dtype);
     let least = if spec.kind == DeviceKind::Cpu { CPU_CHUNK } else { GPU_CHUNK };
     let chunk = least.max(elements.div_ceil(CHUNKS));
     let chunks = elements.div_ceil(chunk);
     let (x, y) = (Operand::Input(0), Operand::Output(0));
     if chunks <= 1 {
-        return Ok(Lowering::one(sum_chunks(spec, elements, elements.max(1), vec![x, y])));
+        return Ok(Lowering::one(sum_chunks(spec, dtype.into(), elements, elements.max(1), vec![x, y])));
     }
-    let sums = Operand::Scratch(0);
+    let (sums, (first, second)) = (Operand::Scratch(0), stored::through_f32(dtype));
     Ok(Lowering {
         scratch: vec![(chunks * 4) as u64],
         launches: vec![
-            sum_chunks(spec, elements, chunk, vec![x, sums]),
-            sum_chunks(spec, chunks, chunks, vec![sums, y]),
+            sum_chunks(spec, first, elements, chunk, vec![x, sums]),
+            sum_chunks(spec, second, chunks, chunks, vec![sums, y]),
         ],
     })
 }
 
 /// y[c] = the sum of chunk c of x. Kernel words: elements, elements of a chunk.
-fn sum_chunks(spec: &Spec, elements: usize, chunk: usize, operands: Vec<Operand>) -> Launch {
+fn sum_chunks(spec: &Spec, types: Types, elements: usize, chunk: usize, operands: Vec<Operand>) -> Launch {
     let words = vec![elements as u32, chunk as u32];
     let chunks = elements.div_ceil(chunk).max(1);
     let (source, entry) = match spec.kind {
@@ -73,9 +73,9 @@ fn sum_chunks(spec: &Spec, elements: usize, chunk: usize, operands: Vec<Operand>
             return common::cpu("sum_all", cpu::select_all(&spec.architecture), chunks, words, operands);
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "sum_all"),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(&SHADER, types)), "main"),
     };
-    common::gpu(source, entry, [chunks, 1, 1], 256, words, operands)
+    stored::typed(common::gpu(source, entry, [chunks, 1, 1], 256, words, operands), types)
 }
 
 fn cases() -> Vec<Case> {

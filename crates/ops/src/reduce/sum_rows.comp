@@ -2,10 +2,11 @@
 // y[block, j] = sum of the rows of x in block `y`, for 32 columns a group: 8 threads a column take every eighth row, then
 // are added in order.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats x;
-    Floats y;
+    Stored x;
+    Result y;
     uint rows;
     uint columns;
     uint block_rows;
@@ -21,12 +22,12 @@ void main() {
     uint to = min(args.rows, from + args.block_rows);
     float sum = 0.0;
     if (j < args.columns) {
-        for (uint i = from + lane; i < to; i += 8) sum += args.x.at[i * args.columns + j];
+        for (uint i = from + lane; i < to; i += 8) sum += GET(args.x, i * args.columns + j);
     }
     parts[lane][column] = sum;
     barrier();
     if (lane == 0 && j < args.columns) {
         for (uint k = 1; k < 8; k++) sum += parts[k][column];
-        args.y.at[gl_WorkGroupID.y * args.columns + j] = sum;
+        PUT(args.y, gl_WorkGroupID.y * args.columns + j, sum);
     }
 }

@@ -1,6 +1,6 @@
 // y[block, j] = sum of the rows of x in block `blockIdx.y`, for 32 columns a group: 8 threads a column take every eighth
 // row, then are added in order.
-__device__ __forceinline__ void sum_rows_body(const float* x, float* y, unsigned rows, unsigned columns,
+__device__ __forceinline__ void sum_rows_body(const Stored* x, Result* y, unsigned rows, unsigned columns,
                                               unsigned block_rows) {
   __shared__ float parts[8][32];
   unsigned column = threadIdx.x & 31, lane = threadIdx.x >> 5, j = blockIdx.x * 32 + column;
@@ -19,6 +19,6 @@ __device__ __forceinline__ void sum_rows_body(const float* x, float* y, unsigned
   }
 }
 
-extern "C" __global__ void sum_rows(const float* x, float* y, unsigned rows, unsigned columns, unsigned block_rows) {
+extern "C" __global__ void sum_rows(const Stored* x, Result* y, unsigned rows, unsigned columns, unsigned block_rows) {
   sum_rows_body(x, y, rows, columns, block_rows);
 }

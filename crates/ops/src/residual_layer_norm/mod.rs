@@ -22,7 +22,7 @@ pub static RESIDUAL_LAYER_NORM: OpDef = OpDef {
         params: |nodes| nodes[1].clone(),
     }),
     lower: |call, spec, _| layer_norm::lower_forward(call, spec, &FORWARD, common::operands(4, 4)),
-    shaders: &[&SHADER],
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -90,19 +90,10 @@ static CUDA: CudaSource = CudaSource {
         include_str!("../layer_norm/layer_norm.cu")
     ),
 };
-static SHADER: Shader = Shader {
-    name: "residual_layer_norm",
-    source: "layer_norm/layer_norm.comp",
-    defines: &[("RESIDUAL", "1")],
-    spirv: spirv!("residual_layer_norm"),
-};
-static BACKWARD_SHADER: Shader = Shader {
-    name: "layer_norm_backward_residual",
-    source: "layer_norm/layer_norm_backward.comp",
-    defines: &[("RESIDUAL", "1")],
-    spirv: spirv!("layer_norm_backward_residual"),
-};
-static BACKWARD_SHADERS: &[&Shader] = &[&BACKWARD_SHADER, &layer_norm::WEIGHTS_SHADER, &reduce::SHADER];
+static SHADER: [Shader; 3] = shaders!(same ["residual_layer_norm"] "layer_norm/layer_norm.comp" [("RESIDUAL", "1")]);
+static BACKWARD_SHADER: [Shader; 3] =
+    shaders!(same ["layer_norm_backward_residual"] "layer_norm/layer_norm_backward.comp" [("RESIDUAL", "1")]);
+static BACKWARD_SHADERS: &[&Shader] = shader_list!(BACKWARD_SHADER, layer_norm::WEIGHTS_SHADER, reduce::SHADER);
 static FORWARD: Kernels = Kernels {
     name: "residual_layer_norm",
     cuda: &CUDA,
@@ -132,7 +123,7 @@ fn cases() -> Vec<Case> {
         case(64, 256),
         case(5, 37),
         case(1, 1),
-        case(130, 3),
+        case(130, 6),
         case(3, 1030),
         case(2048, 1536).large(),
         case(8192, 4096).large(),

@@ -23,7 +23,7 @@ pub static RESIDUAL_RMS_NORM: OpDef = OpDef {
         params: |nodes| nodes[1].clone(),
     }),
     lower: |call, spec, _| layer_norm::lower_forward(call, spec, &FORWARD, common::operands(3, 3)),
-    shaders: &[&SHADER],
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -91,19 +91,10 @@ static CUDA: CudaSource = CudaSource {
         include_str!("../layer_norm/layer_norm.cu")
     ),
 };
-static SHADER: Shader = Shader {
-    name: "residual_rms_norm",
-    source: "layer_norm/layer_norm.comp",
-    defines: &[("RMS", "1"), ("RESIDUAL", "1")],
-    spirv: spirv!("residual_rms_norm"),
-};
-static BACKWARD_SHADER: Shader = Shader {
-    name: "rms_norm_backward_residual",
-    source: "layer_norm/layer_norm_backward.comp",
-    defines: &[("RMS", "1"), ("RESIDUAL", "1")],
-    spirv: spirv!("rms_norm_backward_residual"),
-};
-static BACKWARD_SHADERS: &[&Shader] = &[&BACKWARD_SHADER, &rms_norm::WEIGHTS_SHADER, &reduce::SHADER];
+static SHADER: [Shader; 3] =
+    shaders!(same ["residual_rms_norm"] "layer_norm/layer_norm.comp" [("RMS", "1"), ("RESIDUAL", "1")]);
+static BACKWARD_SHADER: [Shader; 3] = shaders!(same ["rms_norm_backward_residual"] "layer_norm/layer_norm_backward.comp" [("RMS", "1"), ("RESIDUAL", "1")]);
+static BACKWARD_SHADERS: &[&Shader] = shader_list!(BACKWARD_SHADER, rms_norm::WEIGHTS_SHADER, reduce::SHADER);
 static FORWARD: Kernels = Kernels {
     name: "residual_rms_norm",
     cuda: &CUDA,

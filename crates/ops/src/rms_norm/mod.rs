@@ -19,7 +19,7 @@ pub static RMS_NORM: OpDef = OpDef {
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
     lower: |call, spec, _| layer_norm::lower_forward(call, spec, &FORWARD, common::operands(2, 2)),
-    shaders: &[&SHADER],
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -35,7 +35,7 @@ pub static RMS_NORM_BACKWARD: OpDef = OpDef {
     cost: |call| Cost::streaming(call, 10.0),
     meaning: Meaning::Loops(reference_backward),
     lower: |call, spec, _| layer_norm::lower_backward(call, spec, &BACKWARD, 4),
-    shaders: &[&BACKWARD_SHADER, &WEIGHTS_SHADER, &reduce::SHADER],
+    shaders: shader_list!(BACKWARD_SHADER, WEIGHTS_SHADER, reduce::SHADER),
     cases: cases_backward,
     ..OpDef::BASE
 };
@@ -110,25 +110,12 @@ static CUDA: CudaSource = CudaSource {
     name: "layer_norm.cu (rms)",
     text: concat!(include_str!("../common/common.cuh"), "#define RMS 1\n", include_str!("../layer_norm/layer_norm.cu")),
 };
-static SHADER: Shader = Shader {
-    name: "rms_norm",
-    source: "layer_norm/layer_norm.comp",
-    defines: &[("RMS", "1")],
-    spirv: spirv!("rms_norm"),
-};
-static BACKWARD_SHADER: Shader = Shader {
-    name: "rms_norm_backward",
-    source: "layer_norm/layer_norm_backward.comp",
-    defines: &[("RMS", "1")],
-    spirv: spirv!("rms_norm_backward"),
-};
+static SHADER: [Shader; 3] = shaders!(same ["rms_norm"] "layer_norm/layer_norm.comp" [("RMS", "1")]);
+static BACKWARD_SHADER: [Shader; 3] =
+    shaders!(same ["rms_norm_backward"] "layer_norm/layer_norm_backward.comp" [("RMS", "1")]);
 /// The blocks' sums for the weight's gradient.
-pub(crate) static WEIGHTS_SHADER: Shader = Shader {
-    name: "rms_norm_weights",
-    source: "layer_norm/layer_norm_weights.comp",
-    defines: &[("RMS", "1")],
-    spirv: spirv!("rms_norm_weights"),
-};
+pub(crate) static WEIGHTS_SHADER: [Shader; 5] =
+    shaders!(partial ["rms_norm_weights"] "layer_norm/layer_norm_weights.comp" [("RMS", "1")]);
 /// The weight's gradient on GPUs.
 pub(crate) static WEIGHTS: Weights =
     Weights { name: "rms_norm_weights", cuda: &CUDA, shader: &WEIGHTS_SHADER, inputs: &[0, 2, 3], outputs: 1 };

@@ -6,6 +6,7 @@
 mod cpu;
 
 use crate::common;
+use crate::common::stored::{self, GPUS};
 use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef, Params,
@@ -30,8 +31,8 @@ pub static ROPE: OpDef = OpDef {
     cost: |call| Cost::streaming(call, 3.0),
     meaning: Meaning::Loops(reference),
     gradient: Some(|c| vec![gradient(c), None]),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
-    shaders: &[&SHADER],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -99,7 +100,7 @@ fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
 
 static CUDA: CudaSource =
     CudaSource { name: "rope.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("rope.cu")) };
-static SHADER: Shader = Shader { name: "rope", source: "rope/rope.comp", defines: &[], spirv: spirv!("rope") };
+static SHADER: [Shader; 3] = shaders!(same ["rope"] "rope/rope.comp" []);
 
 /// Rows of one CPU part.
 fn part_rows(tokens: usize, columns: usize) -> usize {
@@ -119,17 +120,18 @@ fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let (head_dim, ratio) = (p.u32("head_dim"), ratio(p.f32("theta"), p.u32("head_dim")));
     let sizes = [tokens, columns, p.u32("heads"), head_dim / 2].map(|n| n as u32);
     let words = [&sizes[..], &[(ratio >> 32) as u32, ratio as u32, p.u32("backwards") as u32]].concat();
-    let operands = common::operands(2, 1);
+    let (operands, dtype) = (common::operands(2, 1), call.inputs[0].dtype);
     let (source, entry) = match spec.kind {
         DeviceKind::Cpu => {
             let parts = tokens.div_ceil(part_rows(tokens, columns));
             return Ok(Lowering::one(common::cpu("rope", cpu::select(&spec.architecture), parts, words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "rope"),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(&SHADER, dtype)), "main"),
     };
     let groups = [tokens.clamp(1, common::MOST_GROUPS), 1, 1];
-    Ok(Lowering::one(common::gpu(source, entry, groups, GPU_THREADS, words, operands)))
+    let launch = common::gpu(source, entry, groups, GPU_THREADS, words, operands);
+    Ok(Lowering::one(stored::typed(launch, dtype)))
 }
 
 fn cases() -> Vec<Case> {

@@ -1,11 +1,12 @@
 #version 460
 // Rotary positions, one row a group: a thread has a pair of dimensions and turns it in every head. y may be x.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats x;
+    Stored x;
     Words positions;
-    Floats y;
+    Stored y;
     uint tokens;
     uint columns;
     uint heads;
@@ -75,14 +76,14 @@ void main() {
             if (args.backwards == 1) turn.y = -turn.y;
             for (uint head = first_head; head < args.heads; head += abreast) {
                 uint at = row + head * 2 * half_dim + i;
-                float a = args.x.at[at];
-                float b = args.x.at[at + half_dim];
-                args.y.at[at] = a * turn.x - b * turn.y;
-                args.y.at[at + half_dim] = b * turn.x + a * turn.y;
+                float a = GET(args.x, at);
+                float b = GET(args.x, at + half_dim);
+                PUT(args.y, at, a * turn.x - b * turn.y);
+                PUT(args.y, at + half_dim, b * turn.x + a * turn.y);
             }
         }
         for (uint j = args.heads * 2 * half_dim + thread; j < args.columns; j += threads) {
-            args.y.at[row + j] = args.x.at[row + j];
+            PUT(args.y, row + j, GET(args.x, row + j));
         }
     }
 }

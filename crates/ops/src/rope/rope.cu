@@ -21,7 +21,7 @@ __device__ __forceinline__ float2 cos_sin(unsigned turn) {
   return make_float2((quarter + 1) & 2 ? -a : a, quarter & 2 ? -b : b);
 }
 
-__device__ __forceinline__ void rope_body(const float* x, const unsigned* positions, float* y, unsigned tokens,
+__device__ __forceinline__ void rope_body(const Stored* x, const unsigned* positions, Stored* y, unsigned tokens,
                                           unsigned columns, unsigned heads, unsigned half, unsigned long long ratio,
                                           bool backwards) {
   for (unsigned token = blockIdx.x; token < tokens; token += gridDim.x) {
@@ -48,8 +48,8 @@ __device__ __forceinline__ void rope_body(const float* x, const unsigned* positi
   }
 }
 
-extern "C" __global__ void rope(const float* x, const unsigned* positions, float* y, unsigned tokens, unsigned columns,
-                                unsigned heads, unsigned half, unsigned ratio_high, unsigned ratio_low,
+extern "C" __global__ void rope(const Stored* x, const unsigned* positions, Stored* y, unsigned tokens,
+                                unsigned columns, unsigned heads, unsigned half, unsigned ratio_high, unsigned ratio_low,
                                 unsigned backwards) {
   unsigned long long ratio = (unsigned long long)ratio_high << 32 | ratio_low;
   rope_body(x, positions, y, tokens, columns, heads, half, ratio, backwards == 1);

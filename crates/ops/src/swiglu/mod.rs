@@ -3,6 +3,7 @@
 mod cpu;
 
 use crate::common;
+use crate::common::stored::{self, GPUS};
 use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef,
@@ -25,9 +26,9 @@ pub static SWIGLU: OpDef = OpDef {
     gradient: Some(gradient),
     lower: |call, spec, _| {
         let source = Source { cuda: "swiglu", shader: &SHADER, cpu: cpu::select };
-        common::widened(call, spec, &[], |call| lower(call, spec, &source, call.outputs[0].elements(), 1))
+        common::widened(call, spec, GPUS, |call| lower(call, spec, &source, call.outputs[0].elements(), 1))
     },
-    shaders: &[&SHADER],
+    shaders: shader_list!(SHADER),
     cases: || cases(false),
     ..OpDef::BASE
 };
@@ -43,9 +44,9 @@ pub static SWIGLU_BACKWARD: OpDef = OpDef {
     meaning: Meaning::Loops(reference_backward),
     lower: |call, spec, _| {
         let source = Source { cuda: "swiglu_backward", shader: &BACKWARD_SHADER, cpu: cpu::select_backward };
-        common::widened(call, spec, &[], |call| lower(call, spec, &source, call.inputs[1].elements(), 2))
+        common::widened(call, spec, GPUS, |call| lower(call, spec, &source, call.inputs[1].elements(), 2))
     },
-    shaders: &[&BACKWARD_SHADER],
+    shaders: shader_list!(BACKWARD_SHADER),
     cases: || cases(true),
     ..OpDef::BASE
 };
@@ -104,35 +105,31 @@ fn reference_backward(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
 
 static CUDA: CudaSource =
     CudaSource { name: "swiglu.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("swiglu.cu")) };
-static SHADER: Shader = Shader { name: "swiglu", source: "swiglu/swiglu.comp", defines: &[], spirv: spirv!("swiglu") };
-static BACKWARD_SHADER: Shader = Shader {
-    name: "swiglu_backward",
-    source: "swiglu/swiglu_backward.comp",
-    defines: &[],
-    spirv: spirv!("swiglu_backward"),
-};
+static SHADER: [Shader; 3] = shaders!(same ["swiglu"] "swiglu/swiglu.comp" []);
+static BACKWARD_SHADER: [Shader; 3] = shaders!(same ["swiglu_backward"] "swiglu/swiglu_backward.comp" []);
 
 /// One kernel for the three kinds of device.
 struct Source {
     cuda: &'static str,
-    shader: &'static Shader,
+    shader: &'static [Shader],
     cpu: fn(&str) -> fn(&CpuArgs, usize),
 }
 
 /// Kernel words: elements of y, n.
 fn lower(call: &Call, spec: &Spec, source: &Source, elements: usize, inputs: usize) -> Result<Lowering, Unsupported> {
     let words = vec![elements as u32, (call.inputs[0].shape[1] / 2) as u32];
-    let operands = common::operands(inputs, 1);
+    let (operands, dtype) = (common::operands(inputs, 1), call.inputs[0].dtype);
     let (kernel, entry) = match spec.kind {
         DeviceKind::Cpu => {
             let (run, parts) = ((source.cpu)(&spec.architecture), elements.div_ceil(CPU_CHUNK));
             return Ok(Lowering::one(common::cpu(source.cuda, run, parts, words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), source.cuda),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(source.shader), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(source.shader, dtype)), "main"),
     };
     let groups = [elements.div_ceil(GPU_CHUNK).clamp(1, common::MOST_GROUPS), 1, 1];
-    Ok(Lowering::one(common::gpu(kernel, entry, groups, (GPU_CHUNK / 4) as u32, words, operands)))
+    let launch = common::gpu(kernel, entry, groups, (GPU_CHUNK / 4) as u32, words, operands);
+    Ok(Lowering::one(stored::typed(launch, dtype)))
 }
 
 fn cases(backward: bool) -> Vec<Case> {

@@ -1,10 +1,11 @@
 #version 460
 // y = silu(g) u over rows of g and then u, four elements a thread, a group's width apart.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats gate_up;
-    Floats y;
+    Stored gate_up;
+    Stored y;
     uint elements;
     uint n;
 } args;
@@ -16,8 +17,8 @@ void main() {
             uint i = block * 1024 + k * 256 + gl_LocalInvocationID.x;
             if (i < args.elements) {
                 uint at = i + i / args.n * args.n;
-                float g = args.gate_up.at[at];
-                args.y.at[i] = g / (1.0 + exp(-g)) * args.gate_up.at[at + args.n];
+                float g = GET(args.gate_up, at);
+                PUT(args.y, i, g / (1.0 + exp(-g)) * GET(args.gate_up, at + args.n));
             }
         }
     }

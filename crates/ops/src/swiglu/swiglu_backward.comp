@@ -1,11 +1,12 @@
 #version 460
 // The gradient of silu(g) u over rows of g and then u, four elements a thread, a group's width apart; d may be gate_up.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats gate_up;
-    Floats dy;
-    Floats d;
+    Stored gate_up;
+    Stored dy;
+    Stored d;
     uint elements;
     uint n;
 } args;
@@ -17,12 +18,12 @@ void main() {
             uint i = block * 1024 + k * 256 + gl_LocalInvocationID.x;
             if (i < args.elements) {
                 uint at = i + i / args.n * args.n;
-                float g = args.gate_up.at[at];
-                float u = args.gate_up.at[at + args.n];
-                float dy = args.dy.at[i];
+                float g = GET(args.gate_up, at);
+                float u = GET(args.gate_up, at + args.n);
+                float dy = GET(args.dy, i);
                 float s = 1.0 / (1.0 + exp(-g));
-                args.d.at[at] = dy * u * s * (1.0 + g * (1.0 - s));
-                args.d.at[at + args.n] = dy * g * s;
+                PUT(args.d, at, dy * u * s * (1.0 + g * (1.0 - s)));
+                PUT(args.d, at + args.n, dy * g * s);
             }
         }
     }
