@@ -8,7 +8,7 @@ pub mod limits;
 pub mod probe;
 pub mod vulkan;
 
-use graph::{Limits, Plan, Spec};
+use graph::{Limits, Plan, Spec, units};
 use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -27,7 +27,10 @@ pub enum Error {
         advice: String,
     },
     /// Not enough memory.
-    #[error("{device}: {need} bytes are needed for {purpose}, {have} are there")]
+    #[error(
+        "{device}: {} are needed for {purpose}, {} are free\n  help: a smaller model, batch_size or model.max_context needs less",
+        units::bytes(*need), units::bytes(*have)
+    )]
     Memory {
         /// The device.
         device: String,

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod show;
 pub mod spec;
 pub mod trace;
+pub mod units;
 
 pub use launch::{CpuArgs, CpuKernel, CudaSource, Gemm, Kernel, KernelSource, Launch, Lowering, Operand, Shader};
 pub use op::{

@@ -6,6 +6,7 @@ use crate::launch::{Launch, Lowering, Operand};
 use crate::op::{Call, Cost, TensorType};
 use crate::spec::{Limits, Spec, Tuning};
 use crate::trace::{Graph, ValueId};
+use crate::units;
 
 /// What a plan's buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +215,8 @@ pub enum PlanError {
     },
     /// The step doesn't fit the device's memory.
     #[error(
-        "{device}: the step needs {need} bytes ({detail}), {have} are there\n  help: a smaller batch or context needs less"
+        "the step needs {} ({}), {device} has {}\n  help: {help}",
+        units::bytes(*need), named(parts), units::bytes(*have)
     )]
     Memory {
         /// The device.
@@ -223,11 +225,16 @@ pub enum PlanError {
         need: u64,
         /// Bytes there.
         have: u64,
-        /// What needs how much.
-        detail: String,
+        /// What needs how many bytes, by name.
+        parts: Vec<(String, u64)>,
+        /// What would fit.
+        help: String,
     },
     /// A tensor or region larger than the device's largest allocation.
-    #[error("{device}: {what} needs {need} bytes, its largest allocation is {have}")]
+    #[error(
+        "{what} needs {} in one piece, {device} allocates at most {}\n  help: a smaller model, batch_size or model.max_context needs less",
+        units::bytes(*need), units::bytes(*have)
+    )]
     Allocation {
         /// The device.
         device: String,
@@ -266,12 +273,7 @@ pub fn plan(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Plan, PlanErr
     depend(&mut launches);
     let lives = arena.lives(&launches, &touched);
     let buffers = homes.buffers(graph, arena.bytes);
-    let need: u64 = buffers.iter().map(|b| b.bytes).sum();
-    if need > spec.memory_bytes {
-        let detail: Vec<_> = buffers.iter().map(|b| format!("{} {}", b.name, b.bytes)).collect();
-        let (device, have) = (spec.name.clone(), spec.memory_bytes);
-        return Err(PlanError::Memory { device, need, have, detail: detail.join(", ") });
-    }
+    enough(spec, buffers.iter().map(|b| (b.name.clone(), b.bytes)).collect())?;
     if let Some(b) = buffers.iter().find(|b| b.kind == BufferKind::Region && b.bytes > spec.largest_allocation) {
         let (device, have) = (spec.name.clone(), spec.largest_allocation);
         return Err(PlanError::Allocation { device, what: format!("region `{}`", b.name), need: b.bytes, have });
@@ -302,12 +304,30 @@ pub fn fits(plans: &[Plan]) -> Result<(), PlanError> {
     let mut all = lent_by_name(plans);
     all.extend(own.map(|b| (b.name.as_str(), b.bytes)));
     let Some(spec) = plans.first().map(|p| &p.spec) else { return Ok(()) };
-    let need: u64 = all.iter().map(|(_, bytes)| bytes).sum();
+    enough(spec, all.into_iter().map(|(name, bytes)| (name.to_string(), bytes)).collect())
+}
+
+/// Whether a machine's memory holds what needs so many bytes, by name.
+///
+/// # Errors
+/// When it doesn't.
+pub fn enough(spec: &Spec, mut parts: Vec<(String, u64)>) -> Result<(), PlanError> {
+    let need = parts.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
     if need <= spec.memory_bytes {
         return Ok(());
     }
-    let detail: Vec<_> = all.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
-    Err(PlanError::Memory { device: spec.name.clone(), need, have: spec.memory_bytes, detail: detail.join(", ") })
+    parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let help = "a smaller model, batch or context needs less".into();
+    Err(PlanError::Memory { device: spec.name.clone(), need, have: spec.memory_bytes, parts, help })
+}
+
+/// The parts that matter, the largest first.
+fn named(parts: &[(String, u64)]) -> String {
+    let most = parts.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+    let shown = parts.iter().filter(|(_, bytes)| bytes.saturating_mul(1000) >= most && *bytes > 0);
+    let shown: Vec<_> =
+        shown.map(|(name, bytes)| format!("{} {}", name.replace('_', " "), units::bytes(*bytes))).collect();
+    shown.join(", ")
 }
 
 type Lowered = Vec<(Lowering, &'static str)>;

@@ -160,6 +160,8 @@ impl fmt::Debug for Tensor {
 
 /// The id of the values that follow a mistake.
 const DEAD: ValueId = usize::MAX;
+/// Nodes of a graph: fusing and planning look at pairs of them.
+const MOST_NODES: usize = 40_000;
 /// No op has more outputs than this.
 const MAX_OUTPUTS: usize = 8;
 
@@ -219,6 +221,9 @@ impl Tracer {
     /// An entry of `region`, which keeps its contents from step to step.
     #[track_caller]
     pub fn state(&self, region: &str, name: &str, dtype: DType, shape: impl Into<Shape>) -> Tensor {
+        if self.failed() {
+            return self.dead();
+        }
         let ty = TensorType::new(dtype, shape);
         let Some(bytes) = dtype.bytes(ty.elements()) else {
             return self.mistake("state", format!("`{name}`: {ty} doesn't fill whole blocks"));
@@ -317,6 +322,11 @@ impl Tracer {
     #[track_caller]
     pub fn emit(&self, op: &'static OpDef, inputs: &[&Tensor], params: Params) -> Vec<Tensor> {
         if self.failed() {
+            return vec![self.dead(); MAX_OUTPUTS];
+        }
+        if self.graph(|g| g.nodes.len()) >= MOST_NODES {
+            let what = format!("the step has more than {MOST_NODES} ops; a model with fewer layers has less");
+            self.record(op.name, what, &[]);
             return vec![self.dead(); MAX_OUTPUTS];
         }
         let types: Vec<_> = inputs.iter().map(|t| t.ty.clone()).collect();

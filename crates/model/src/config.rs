@@ -121,6 +121,25 @@ impl Config {
         None
     }
 
+    /// Numbers in all parameters; `u64::MAX` where that is more than can be counted.
+    pub fn num_parameters(&self) -> u64 {
+        let size = |x: usize| x as u128;
+        let (hidden, wide, vocab) = (size(self.hidden_size), size(self.intermediate_size), size(self.vocab_size));
+        let linear = |outputs: u128, inputs: u128, bias: bool| outputs * inputs + if bias { outputs } else { 0 };
+        let norm = if self.norm == Norm::LayerNorm { 2 * hidden } else { hidden };
+        let mixed = match self.mixer {
+            Mixer::Attention => size(self.num_heads + 2 * self.kv_heads()) * size(self.head_dim()),
+            Mixer::Value => hidden,
+        };
+        let up = if self.mlp == Mlp::Swiglu { 2 * wide } else { wide };
+        let mix = linear(mixed, hidden, self.attention_bias) + linear(hidden, hidden, self.attention_bias);
+        let mlp = linear(up, hidden, self.mlp_bias) + linear(hidden, wide, self.mlp_bias);
+        let positions = if self.positions == Positions::Learned { size(self.max_context) * hidden } else { 0 };
+        let head = if self.tied_embeddings { 0 } else { vocab * hidden };
+        let layers = size(self.num_layers) * (2 * norm + mix + mlp);
+        u64::try_from(vocab * hidden + positions + layers + norm + head).unwrap_or(u64::MAX)
+    }
+
     /// Width of one head.
     pub fn head_dim(&self) -> usize {
         self.hidden_size / self.num_heads

@@ -284,10 +284,12 @@ impl fmt::Display for Origin {
 
 /// What is wrong with a configuration, where, and what may help.
 #[derive(Debug, thiserror::Error)]
-#[error("{origin}: {what}{}", help.as_ref().map(|h| format!("\n  help: {h}")).unwrap_or_default())]
+#[error("{origin}{}: {what}{}", line.map(|l| format!(" line {l}")).unwrap_or_default(), help.as_ref().map(|h| format!("\n  help: {h}")).unwrap_or_default())]
 pub struct ConfigError {
     /// Where it was set.
     pub origin: Origin,
+    /// The line of the file, from 1 on.
+    pub line: Option<usize>,
     /// What is wrong.
     pub what: String,
     /// What may help.
@@ -327,12 +329,18 @@ impl Overrides {
         if let Some(name) = &self.preset {
             let origin = Origin::Preset(name.clone());
             let layer = parse(preset_text(name)?, origin.clone())?;
-            merge(&mut table, &layer, &origin, "")?;
+            merge(&mut table, &layer, &origin, "", "")?;
         }
         if let Some(path) = &self.file {
             let origin = Origin::File(path.clone());
             let text = std::fs::read_to_string(path).map_err(|e| error(&origin, e.to_string(), None))?;
-            merge(&mut table, &parse(&text, origin.clone())?, &origin, "")?;
+            let layer = parse(&text, origin.clone())?;
+            // A file may begin from a preset; a run's own file names the one that it began from.
+            let base = layer.get("preset").and_then(Value::as_str).filter(|_| self.preset.is_none());
+            if let Some(text) = base.and_then(|name| preset_text(name).ok()) {
+                merge(&mut table, &parse(text, origin.clone())?, &origin, "", "")?;
+            }
+            merge(&mut table, &layer, &origin, "", &text)?;
         }
         for setting in &self.set {
             apply(&mut table, setting)?;
@@ -362,28 +370,51 @@ fn preset_text(name: &str) -> Result<&'static str, ConfigError> {
     found.map(|(_, text)| *text).ok_or_else(|| {
         let known: Vec<_> = PRESETS.iter().map(|(n, _)| *n).collect();
         let what = "there is no such preset".into();
-        error(&Origin::Preset(name.into()), what, Some(format!("the presets are {}", known.join(", "))))
+        let near = keys::nearest_of(name, known.iter().copied()).map(|near| format!("did you mean {near}? "));
+        let help = format!("{}the presets are {}", near.unwrap_or_default(), known.join(", "));
+        error(&Origin::Preset(name.into()), what, Some(help))
     })
 }
 
 fn error(origin: &Origin, what: String, help: Option<String>) -> ConfigError {
-    ConfigError { origin: origin.clone(), what, help }
+    ConfigError { origin: origin.clone(), line: None, what, help }
 }
 
 fn parse(text: &str, origin: Origin) -> Result<Table, ConfigError> {
     text.parse::<Table>().map_err(|e| error(&origin, format!("not valid TOML\n{e}"), None))
 }
 
-/// Lays `from` over `into`, key by key, each checked.
-fn merge(into: &mut Table, from: &Table, origin: &Origin, section: &str) -> Result<(), ConfigError> {
+/// Lays `from` over `into`, key by key, each checked; `text` is the file, to find a mistake's line in.
+fn merge(into: &mut Table, from: &Table, origin: &Origin, section: &str, text: &str) -> Result<(), ConfigError> {
     for (key, value) in from {
         let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
         match (value, keys::is_section(&path)) {
-            (Value::Table(inner), true) => merge(into, inner, origin, &path)?,
-            _ => put(into, &path, value, origin)?,
+            (Value::Table(inner), true) => merge(into, inner, origin, &path, text)?,
+            _ => put(into, &path, value, origin).map_err(|e| ConfigError { line: line_of(text, &path), ..e })?,
         }
     }
     Ok(())
+}
+
+/// The line of a key, from 1 on: under its section's head, or with its section before it.
+fn line_of(text: &str, path: &str) -> Option<usize> {
+    let mut section = String::new();
+    for (number, line) in text.lines().enumerate() {
+        let plain = |name: &str| name.chars().filter(|c| !c.is_whitespace() && !"\"'".contains(*c)).collect::<String>();
+        if let Some(head) = line.trim_start().strip_prefix('[') {
+            section = plain(head.split(']').next().unwrap_or_default());
+        }
+        let full = match line.split_once('=') {
+            Some((key, _)) if section.is_empty() => plain(key),
+            Some((key, _)) => format!("{section}.{}", plain(key)),
+            None => section.clone(),
+        };
+        // What is set within a list in braces stands on its section's line.
+        if full == path || path.strip_prefix(&full).is_some_and(|rest| rest.starts_with('.') && line.contains('{')) {
+            return Some(number + 1);
+        }
+    }
+    None
 }
 
 /// One `key=value`.
@@ -432,7 +463,12 @@ fn finish(mut table: Table, file: Option<&Path>) -> Result<Config, ConfigError> 
     loss_scale_by_type(&mut table);
     for (key, kind) in KEYS {
         let Some(value) = get(&table, key) else {
-            let help = "begin from a preset (--preset NAME), or set the key".into();
+            let named = get(&table, "preset").and_then(Value::as_str).filter(|name| preset_text(name).is_err());
+            let near = named.and_then(|name| keys::nearest_of(name, PRESETS.iter().map(|(known, _)| *known)));
+            let help = match near {
+                Some(near) => format!("did you mean preset = \"{near}\"? It has all keys"),
+                None => "begin from a preset (preset = \"NAME\", or --preset NAME), or set the key".into(),
+            };
             return Err(error(&origin, format!("`{key}` is missing"), Some(help)));
         };
         kind.check(key, value).map_err(|what| error(&origin, what, None))?;

@@ -102,6 +102,12 @@ pub fn nearest(path: &str) -> Option<&'static str> {
     (edits <= 1 + last(path).len() / 4).then_some(key)
 }
 
+/// The name nearest to `text`, if one is near.
+pub fn nearest_of<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (distance, name) = names.map(|name| (edits(text, name), name)).min_by_key(|(distance, _)| *distance)?;
+    (distance <= 1 + text.len() / 4).then_some(name)
+}
+
 impl Kind {
     /// The value as this kind holds it, or what is wrong with it.
     pub fn check(self, path: &str, value: &Value) -> Result<Value, String> {

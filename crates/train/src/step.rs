@@ -4,7 +4,7 @@ use crate::Error;
 use crate::config::{Config, LossScale, OptimizerKind};
 use crate::data;
 use graph::trace::{Entry, PARAMETERS};
-use graph::{Graph, Plan, Spec, Tensor, TraceError, Tracer, Tuning};
+use graph::{Graph, Plan, PlanError, Spec, Tensor, TraceError, Tracer, Tuning, units};
 use ops::adam::{Adam, adam, advance};
 use ops::cross_entropy::cross_entropy;
 use ops::elementwise::{add, mul};
@@ -231,11 +231,50 @@ fn passed(graph: Graph, config: &Config) -> Graph {
     graph::pass::prune(graph)
 }
 
+/// Whether a machine may hold the parameters with their gradients and moments, before anything is traced.
+///
+/// # Errors
+/// When it obviously doesn't.
+pub fn may_fit(config: &Config, spec: &Spec) -> Result<(), PlanError> {
+    let bytes = config.model.num_parameters().saturating_mul(4);
+    let parts = [(PARAMETERS, bytes), (GRADIENTS, bytes), ("moments", bytes.saturating_mul(2))];
+    let parts = parts.map(|(name, bytes)| (name.to_string(), bytes)).to_vec();
+    graph::plan::enough(spec, parts).map_err(|e| advised(e, config))
+}
+
+/// A refusal for want of memory with what would fit.
+pub(crate) fn advised(error: PlanError, config: &Config) -> PlanError {
+    let PlanError::Memory { device, need, have, parts, .. } = error else { return error };
+    let parameters = config.model.num_parameters();
+    let kept = parameters.saturating_mul(16);
+    let help = if kept >= have {
+        format!(
+            "{} parameters take 16 bytes each with gradients and moments; at most {} fit: fewer model.num_layers or a \
+             smaller model.hidden_size",
+            units::count(parameters),
+            units::count(have / 16)
+        )
+    } else {
+        let rows = (have - kept) as f64 / need.saturating_sub(kept).max(1) as f64 * config.batch_size as f64;
+        match rows as usize {
+            0 => {
+                format!("not even one row of model.max_context = {} fits; a shorter one may", config.model.max_context)
+            }
+            rows => format!(
+                "about batch_size = {rows} fits; with grad_accumulation = {} a step is as large as before",
+                (config.batch_size * config.grad_accumulation).div_ceil(rows)
+            ),
+        }
+    };
+    PlanError::Memory { device, need, have, parts, help }
+}
+
 /// The step as planned for a machine; with gradient accumulation one micro-batch of it.
 ///
 /// # Errors
 /// When it doesn't trace, or can't run on that machine.
 pub fn plan(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error> {
+    may_fit(config, spec)?;
     plan_of(trace(config)?, config, spec, tuning)
 }
 
@@ -244,13 +283,14 @@ pub fn plan(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error
 /// # Errors
 /// When it doesn't trace, or can't run on that machine.
 pub fn plans(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Vec<Plan>, Error> {
+    may_fit(config, spec)?;
     let plans =
         graphs(config)?.iter().map(|graph| graph::plan::plan(graph, spec, tuning)).collect::<Result<Vec<_>, _>>()?;
-    graph::plan::fits(&plans)?;
+    graph::plan::fits(&plans).map_err(|e| advised(e, config))?;
     Ok(plans)
 }
 
 /// A graph of this configuration as planned for a machine.
 pub(crate) fn plan_of(graph: Graph, config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error> {
-    Ok(graph::plan::plan(&passed(graph, config), spec, tuning)?)
+    Ok(graph::plan::plan(&passed(graph, config), spec, tuning).map_err(|e| advised(e, config))?)
 }

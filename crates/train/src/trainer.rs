@@ -87,6 +87,7 @@ impl Trainer {
     /// # Errors
     /// When the step can't run on the device, or its memory doesn't hold it.
     pub fn new(device: &Device, config: &Config, tuning: &Tuning) -> Result<Trainer, Error> {
+        step::may_fit(config, device.spec())?;
         Self::of_graphs(device, config, &step::graphs(config)?, tuning)
     }
 
@@ -97,8 +98,8 @@ impl Trainer {
     pub fn of_graphs(device: &Device, config: &Config, graphs: &[Graph], tuning: &Tuning) -> Result<Trainer, Error> {
         let entries = graphs[0].region(PARAMETERS).map(|r| r.entries.clone()).unwrap_or_default();
         let plans = graphs.iter().map(|graph| graph::plan::plan(graph, device.spec(), tuning));
-        let plans = plans.collect::<Result<Vec<_>, _>>()?;
-        graph::plan::fits(&plans)?;
+        let plans = plans.collect::<Result<Vec<_>, _>>().map_err(|e| step::advised(e, config))?;
+        graph::plan::fits(&plans).map_err(|e| step::advised(e, config))?;
         let buffers = device.allocate_all(&plans)?;
         let lent: Vec<_> = buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
         let mut recordings = plans.into_iter().map(|plan| device.record(plan, &lent)).collect::<Result<Vec<_>, _>>()?;

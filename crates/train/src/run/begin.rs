@@ -71,6 +71,7 @@ impl Run {
                 "the run now has {now} steps, and had {then}: learning rates from here on are those of {now} steps"
             ));
         }
+        step::may_fit(&config, device.spec())?;
         let graph = step::trace(&config)?;
         let found = graph.region(PARAMETERS).and_then(|region| {
             let warn = |text: &str| observer.warning(text);
