@@ -401,7 +401,8 @@ fn line_of(text: &str, path: &str) -> Option<usize> {
     let mut section = String::new();
     for (number, line) in text.lines().enumerate() {
         let plain = |name: &str| name.chars().filter(|c| !c.is_whitespace() && !"\"'".contains(*c)).collect::<String>();
-        if let Some(head) = line.trim_start().strip_prefix('[') {
+        if line.trim_start().starts_with('[') {
+            let head = line.trim_start().trim_start_matches('[');
             section = plain(head.split(']').next().unwrap_or_default());
         }
         let full = match line.split_once('=') {

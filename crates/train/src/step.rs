@@ -285,7 +285,8 @@ pub fn plan(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Plan, Error
 pub fn plans(config: &Config, spec: &Spec, tuning: &Tuning) -> Result<Vec<Plan>, Error> {
     may_fit(config, spec)?;
     let plans =
-        graphs(config)?.iter().map(|graph| graph::plan::plan(graph, spec, tuning)).collect::<Result<Vec<_>, _>>()?;
+        graphs(config)?.iter().map(|graph| graph::plan::plan(graph, spec, tuning)).collect::<Result<Vec<_>, _>>();
+    let plans = plans.map_err(|e| advised(e, config))?;
     graph::plan::fits(&plans).map_err(|e| advised(e, config))?;
     Ok(plans)
 }

@@ -112,6 +112,23 @@ fn a_file_names_itself_in_its_mistakes() {
     let name = file.display().to_string();
     let unknown = of("[optimizer]\nlearning_rate = 1\n", Some("hlx-full"));
     assert!(unknown.starts_with(&name) && unknown.contains("unknown key `optimizer.learning_rate`"), "{unknown}");
+    assert!(unknown.contains(" line 2: unknown key"), "{unknown}");
+    for (text, line) in [
+        (
+            "batch_size = 4\n[optimizer]\n  # a remark\n lr = \"fast\"\n",
+            " line 4: `optimizer.lr` is the text \"fast\"; it must be a number",
+        ),
+        ("optimizer.lr = true\n", " line 1: `optimizer.lr` is the flag true"),
+        (
+            "\n\nmodel = { hiden_size = 4 }\n",
+            " line 3: unknown key `model.hiden_size`\n  help: did you mean `model.hidden_size`?",
+        ),
+        ("[modle]\nhidden_size = 4\n", " line 1: unknown key `modle`"),
+        ("[[model]]\nhidden_size = 4\n", " line 1: `model` is a section"),
+    ] {
+        let message = of(text, Some("hlx-full"));
+        assert!(message.starts_with(&format!("{name}{line}")), "{message}");
+    }
     let missing = of("batch_size = 4\nepochs = 1\n", None);
     assert!(missing.contains("`model.vocab_size` is missing"), "{missing}");
     let syntax = of("batch_size = = 4\n", Some("hlx-full"));
@@ -119,6 +136,28 @@ fn a_file_names_itself_in_its_mistakes() {
     std::fs::remove_file(&file).unwrap();
     let absent = message(Overrides { file: Some(PathBuf::from("no-such-file.toml")), ..Overrides::default() });
     assert!(absent.starts_with("no-such-file.toml: "), "{absent}");
+}
+
+#[test]
+fn a_file_may_begin_from_a_preset() {
+    let file = std::env::temp_dir().join(format!("rondo-preset-config-{}.toml", std::process::id()));
+    let of = |text: &str, preset: Option<&str>| {
+        std::fs::write(&file, text).unwrap();
+        Overrides { preset: preset.map(Into::into), file: Some(file.clone()), set: Vec::new() }.resolve()
+    };
+    assert_eq!(of("preset = \"tiny-llama\"\n", None).unwrap(), Overrides::preset("tiny-llama").resolve().unwrap());
+    let changed = of("preset = \"tiny-llama\"\n[optimizer]\nlr = 0.5\n", None).unwrap();
+    assert_eq!(changed, Overrides::preset("tiny-llama").with("optimizer.lr=0.5").resolve().unwrap());
+    // The command line's preset comes first; the file's name then names the run.
+    let named = of("preset = \"hlx-full\"\n", Some("hlx-simple")).unwrap();
+    assert_eq!((named.model.mixer, named.preset.as_str()), (model::Mixer::Value, "hlx-full"));
+    let near = of("preset = \"tiny-lama\"\n", None).unwrap_err().to_string();
+    assert!(near.contains("did you mean preset = \"tiny-llama\"?"), "{near}");
+    let mine = of("preset = \"mine\"\n", None).unwrap_err().to_string();
+    assert!(mine.contains("is missing") && mine.contains("begin from a preset"), "{mine}");
+    std::fs::remove_file(&file).unwrap();
+    let near = message(Overrides::preset("hlx-ful"));
+    assert!(near.contains("did you mean hlx-full?"), "{near}");
 }
 
 #[test]
