@@ -13,7 +13,7 @@ static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllo
 #[derive(Parser)]
 #[command(name = "rondo", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 interrupted\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 or 143 interrupted\n\
                   RONDO_DEBUG=1 to 5 makes train and plan show more of what they do"
 )]
 struct Cli {

@@ -28,6 +28,8 @@ pub struct Line {
     pub applied: usize,
     /// Steps so far whose gradient wasn't finite.
     pub skipped: usize,
+    /// Positions a second.
+    pub tokens_per_second: f64,
 }
 
 /// The open file.
@@ -55,13 +57,14 @@ impl Metrics {
     /// Adds a line; nothing is allocated.
     pub fn write(&mut self, line: &Line) -> Result<(), Error> {
         self.line.clear();
-        let Line { step, measured, elapsed_sec, lr, applied, skipped } = *line;
+        let Line { step, measured, elapsed_sec, lr, applied, skipped, tokens_per_second } = *line;
         let (loss, norm) = (Number(measured.loss), Number(measured.grad_norm));
+        let speed = Number(tokens_per_second as f32);
         // A string takes whatever is written to it.
         let _ = write!(
             self.line,
             "{{\"step\":{step},\"loss\":{loss},\"grad_norm\":{norm},\"elapsed_sec\":{elapsed_sec:.6},\"lr\":{lr:?},\
-             \"applied\":{applied},\"skipped\":{skipped}"
+             \"applied\":{applied},\"skipped\":{skipped},\"tokens_per_second\":{speed}"
         );
         if measured.loss_scale != 1.0 {
             let _ = write!(self.line, ",\"loss_scale\":{}", measured.loss_scale);

@@ -91,7 +91,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 /// run.json.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// `finished`, or `interrupted` where it can go on.
+    /// `finished`, `interrupted` where it can go on, or `failed` where numbers were not finite too often.
     pub status: String,
     /// The preset that it began from.
     pub preset: String,

@@ -278,6 +278,8 @@ fn three_in_a_row_stop_the_run_and_the_last_good_checkpoint_is_named() {
         let error = run.train(&AtomicBool::new(false), &mut witness).unwrap_err();
         assert!(matches!(error, Error::NotFinite { step: 8, in_a_row: 3, .. }), "{error}");
         let text = error.to_string();
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(path.join("run.json")).unwrap()).unwrap();
+        assert_eq!((&json["status"], &json["skipped_steps"]), (&"failed".into(), &3.into()));
         assert!(
             text.contains("the last good checkpoint is ") && text.contains("checkpoints/step-4 (step 4)"),
             "{text}"

@@ -230,6 +230,11 @@ fn evaluations_change_nothing_and_are_the_same_after_a_resume() {
     let (without, _) = train(&cpu(1), text(&[]), &place.run("b"));
     assert_eq!(hashes(&summary), hashes(&without));
 
+    let first = fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+    let first: serde_json::Value = serde_json::from_str(first.lines().next().unwrap()).unwrap();
+    for key in ["loss", "grad_norm", "lr", "applied", "skipped", "tokens_per_second", "elapsed_sec"] {
+        assert!(first[key].is_number(), "{key}: {first}");
+    }
     let of = |key: &str| -> Vec<(u64, f64)> {
         let lines = fs::read_to_string(path.join("metrics.jsonl")).unwrap();
         let all = lines.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());

@@ -16,7 +16,7 @@ use std::io::Write;
 /// Why a verb ended early, and the exit code that says so.
 #[derive(Debug)]
 pub struct Failure {
-    /// 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 interrupted.
+    /// 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 or 143 interrupted.
     pub code: u8,
     /// What is wrong, where, and what to do; empty where all was said already.
     pub message: String,

@@ -11,7 +11,7 @@ use ::train::{Ending, Observer, Run, folder};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where run folders are made without --out.
@@ -106,7 +106,7 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
     // The first run on a machine measures it, which takes about a second; later ones read what was measured.
     let limits = device::limits::kept(run.device(), device::limits::default_file().as_deref())?;
     run.set_limits(limits);
-    catch_signals(&stop)?;
+    let signal = catch_signals(&stop)?;
     describe(&run);
     screen.begin(&run);
     let ending = run.train(&stop, &mut screen);
@@ -124,7 +124,7 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
         }
         Ending::Interrupted(_) => {
             say(format_args!("Resume: rondo train --resume {folder}          # continues bit for bit"));
-            Err(Failure { code: 130, message: String::new() })
+            Err(Failure { code: signal.load(Ordering::Relaxed) as u8, message: String::new() })
         }
     }
 }
@@ -158,13 +158,17 @@ fn init_only(run: &mut Run, screen: &mut Screen) -> Outcome {
     Ok(())
 }
 
-/// The first signal asks for a stop after the step, the second ends the process.
-fn catch_signals(stop: &Arc<AtomicBool>) -> Outcome {
-    for (signal, code) in [(signal_hook::consts::SIGINT, 130), (signal_hook::consts::SIGTERM, 143)] {
-        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(stop)).map_err(Failure::failed)?;
-        signal_hook::flag::register(signal, Arc::clone(stop)).map_err(Failure::failed)?;
+/// The first signal, Ctrl-C or a request to end, asks for a stop after the step; the second ends the process. Answers
+/// where the exit code of the first one will be.
+fn catch_signals(stop: &Arc<AtomicBool>) -> Result<Arc<AtomicUsize>, Failure> {
+    let first = Arc::new(AtomicUsize::new(130));
+    for (signal, code) in [(signal_hook::consts::SIGINT, 130u8), (signal_hook::consts::SIGTERM, 143)] {
+        use signal_hook::flag;
+        flag::register_conditional_shutdown(signal, code.into(), Arc::clone(stop)).map_err(Failure::failed)?;
+        flag::register_usize(signal, Arc::clone(&first), code.into()).map_err(Failure::failed)?;
+        flag::register(signal, Arc::clone(stop)).map_err(Failure::failed)?;
     }
-    Ok(())
+    Ok(first)
 }
 
 fn describe(run: &Run) {

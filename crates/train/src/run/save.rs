@@ -54,6 +54,12 @@ impl Run {
         Ok(())
     }
 
+    pub(super) fn write_summary(&self, summary: &Summary) -> Result<(), Error> {
+        let file = self.folder.summary_file();
+        let text = serde_json::to_string_pretty(summary).expect("a summary is plain data");
+        tensor::file::atomic::write(&file, text.as_bytes()).map_err(Error::io(&file))
+    }
+
     /// run.json.
     pub(super) fn summary(&self, status: &str) -> Result<Summary, Error> {
         let (history, batches, spec) = (&self.history, &self.batches, self.device.spec());

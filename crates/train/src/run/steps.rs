@@ -25,6 +25,25 @@ impl Run {
     /// # Errors
     /// When the device or the disk fails, or too many gradients in a row are not finite.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ending, Error> {
+        let first = self.step();
+        let done = self.take_steps(stop, observer);
+        if let Err(Error::NotFinite { .. }) = done {
+            let summary = self.summary("failed")?;
+            self.write_summary(&summary)?;
+        }
+        done?;
+        self.save(observer)?;
+        let finished = self.step() >= self.total_steps();
+        let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
+        if self.step() > first || !self.folder.summary_file().exists() {
+            self.write_summary(&summary)?;
+        }
+        let ending = if finished { Ending::Finished } else { Ending::Interrupted };
+        Ok(ending(Box::new(summary)))
+    }
+
+    /// Steps until the last one, or until `stop` is set, with their evaluations, samples and checkpoints.
+    fn take_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<(), Error> {
         let total = self.total_steps();
         let first = self.step();
         self.begin(total);
@@ -57,17 +76,7 @@ impl Run {
                 self.books.mark = Some(Instant::now());
             }
         }
-        self.drain(0, total, observer)?;
-        self.save(observer)?;
-        let finished = self.step() >= total;
-        let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
-        let file = self.folder.summary_file();
-        if self.step() > first || !file.exists() {
-            let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
-            tensor::file::atomic::write(&file, text.as_bytes()).map_err(Error::io(&file))?;
-        }
-        let ending = if finished { Ending::Finished } else { Ending::Interrupted };
-        Ok(ending(Box::new(summary)))
+        self.drain(0, total, observer)
     }
 
     /// Whether the step after which `step` steps are done is followed by an evaluation; before a checkpoint it is.
@@ -204,6 +213,7 @@ impl Run {
             lr: self.rate(step - 1),
             applied: step - self.skipped,
             skipped: self.skipped,
+            tokens_per_second: self.batches.counts(step - 1).positions as f64 / (ms / 1e3),
         };
         self.metrics.write(&line)?;
         observer.step(step, total, &measured);
