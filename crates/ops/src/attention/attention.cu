@@ -30,7 +30,7 @@ __device__ __forceinline__ void load_row(float4 (&row)[PER_LANE], const Stored* 
 #pragma unroll
   for (unsigned i = 0; i < PER_LANE; i++) {
     unsigned vector = i * LANES + threadIdx.x % LANES;
-    row[i] = inside && vector < VECTORS ? load4(from + 4 * vector) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    row[i] = inside && vector < VECTORS ? load4(from, vector) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
 }
 
@@ -40,7 +40,7 @@ __device__ __forceinline__ void store_row(Stored* to, const float4 (&row)[PER_LA
     unsigned vector = i * LANES + threadIdx.x % LANES;
     float4 x = row[i];
     x = make_float4(x.x * factor, x.y * factor, x.z * factor, x.w * factor);
-    if (vector < VECTORS) store4(to + 4 * vector, x);
+    if (vector < VECTORS) store4(to, x, vector);
   }
 }
 
@@ -49,7 +49,7 @@ __device__ __forceinline__ void stage(float4* tile, const Stored* from, size_t s
   for (unsigned n = threadIdx.x; n < STEP * PADDED; n += THREADS) {
     unsigned row = n / PADDED, vector = n % PADDED;
     bool inside = first + row < end && vector < VECTORS;
-    tile[n] = inside ? load4(from + (first + row) * stride + 4 * vector) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    tile[n] = inside ? load4(from + (first + row) * stride, vector) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
   }
 }
 

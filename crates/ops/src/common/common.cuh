@@ -98,23 +98,24 @@ __device__ __forceinline__ float rounded(float x) {
   return e;
 }
 
-// Four elements at once, at an address that is `aligned4`. What isn't there is null, and aligned.
+// Whether four elements can be read or written at once. What isn't there is null, and aligned.
 template <class E>
 __device__ __forceinline__ bool aligned4(const E* p) {
   return ((size_t)p & (4 * sizeof(E) - 1)) == 0;
 }
 
-__device__ __forceinline__ float4 load4(const float* at) { return *(const float4*)at; }
+// Vector i of four elements.
+__device__ __forceinline__ float4 load4(const float* at, size_t i = 0) { return ((const float4*)at)[i]; }
 
 template <int type>
-__device__ __forceinline__ float4 load4(const Element<type>* at) {
-  uint2 v = *(const uint2*)at;
+__device__ __forceinline__ float4 load4(const Element<type>* at, size_t i = 0) {
+  uint2 v = ((const uint2*)at)[i];
   Element<type> x = {(unsigned short)v.x}, y = {(unsigned short)(v.x >> 16)};
   Element<type> z = {(unsigned short)v.y}, w = {(unsigned short)(v.y >> 16)};
   return make_float4(x, y, z, w);
 }
 
-__device__ __forceinline__ void store4(float* at, float4 v) { *(float4*)at = v; }
+__device__ __forceinline__ void store4(float* at, float4 v, size_t i = 0) { ((float4*)at)[i] = v; }
 
 // Two floats as elements, the first one in the lower half.
 template <int type>
@@ -129,6 +130,6 @@ __device__ __forceinline__ unsigned pack2(float x, float y) {
 }
 
 template <int type>
-__device__ __forceinline__ void store4(Element<type>* at, float4 v) {
-  *(uint2*)at = make_uint2(pack2<type>(v.x, v.y), pack2<type>(v.z, v.w));
+__device__ __forceinline__ void store4(Element<type>* at, float4 v, size_t i = 0) {
+  ((uint2*)at)[i] = make_uint2(pack2<type>(v.x, v.y), pack2<type>(v.z, v.w));
 }

@@ -13,7 +13,8 @@ __device__ __forceinline__ void elementwise_body(const Stored* pa, const Stored*
       } else if (pb) {
         b = load4(pb + (period == elements ? i : (unsigned)i % period));
       }
-      store4(y + i, make_float4(element(a.x, b.x, s), element(a.y, b.y, s), element(a.z, b.z, s), element(a.w, b.w, s)));
+      a = make_float4(element(a.x, b.x, s), element(a.y, b.y, s), element(a.z, b.z, s), element(a.w, b.w, s));
+      store4(y + i, a);
     }
     return;
   }

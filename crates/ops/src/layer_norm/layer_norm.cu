@@ -27,10 +27,11 @@ __device__ __forceinline__ void store_columns(Stored* row, unsigned j, unsigned 
 }
 
 // x and s may be one memory, and r and s.
-__device__ __forceinline__ void layer_norm_body(const Stored* x, const Stored* r, const Stored* weight, const Stored* bias,
-                                                Stored* s, Stored* y, float* means, float* rstds, unsigned rows,
-                                                unsigned n, float eps) {
-  bool wide = n % 4 == 0 && aligned4(x) && aligned4(r) && aligned4(weight) && aligned4(bias) && aligned4(s) && aligned4(y);
+__device__ __forceinline__ void layer_norm_body(const Stored* x, const Stored* r, const Stored* weight,
+                                                const Stored* bias, Stored* s, Stored* y, float* means, float* rstds,
+                                                unsigned rows, unsigned n, float eps) {
+  bool wide = n % 4 == 0 && aligned4(x) && aligned4(r) && aligned4(weight) && aligned4(bias) && aligned4(s) &&
+              aligned4(y);
   unsigned first = 4 * threadIdx.x, step = 4 * blockDim.x;
   for (unsigned row = blockIdx.x; row < rows; row += gridDim.x) {
     size_t at = (size_t)row * n;
@@ -144,8 +145,8 @@ __device__ __forceinline__ void layer_norm_weights_body(const Stored* x, const f
 }
 
 #if defined(RMS) && defined(RESIDUAL)
-extern "C" __global__ void residual_rms_norm(const Stored* x, const Stored* r, const Stored* weight, Stored* s, Stored* y,
-                                             float* rstd, unsigned rows, unsigned n, float eps) {
+extern "C" __global__ void residual_rms_norm(const Stored* x, const Stored* r, const Stored* weight, Stored* s,
+                                             Stored* y, float* rstd, unsigned rows, unsigned n, float eps) {
   layer_norm_body(x, r, weight, nullptr, s, y, nullptr, rstd, rows, n, eps);
 }
 
@@ -170,15 +171,15 @@ extern "C" __global__ void rms_norm_weights(const Stored* x, const float* rstd, 
   layer_norm_weights_body(x, nullptr, rstd, dy, dweight, nullptr, rows, n);
 }
 #elif defined(RESIDUAL)
-extern "C" __global__ void residual_layer_norm(const Stored* x, const Stored* r, const Stored* weight, const Stored* bias,
-                                               Stored* s, Stored* y, float* mean, float* rstd, unsigned rows, unsigned n,
-                                               float eps) {
+extern "C" __global__ void residual_layer_norm(const Stored* x, const Stored* r, const Stored* weight,
+                                               const Stored* bias, Stored* s, Stored* y, float* mean, float* rstd,
+                                               unsigned rows, unsigned n, float eps) {
   layer_norm_body(x, r, weight, bias, s, y, mean, rstd, rows, n, eps);
 }
 
 extern "C" __global__ void layer_norm_backward_residual(const Stored* x, const Stored* weight, const float* mean,
-                                                        const float* rstd, const Stored* dy, const Stored* d, Stored* dx,
-                                                        unsigned rows, unsigned n) {
+                                                        const float* rstd, const Stored* dy, const Stored* d,
+                                                        Stored* dx, unsigned rows, unsigned n) {
   layer_norm_backward_body(x, weight, mean, rstd, dy, d, dx, rows, n);
 }
 #else

@@ -10,7 +10,7 @@
 
 // Four elements from `at` on, of which `valid` are there; zeros for the rest.
 __device__ __forceinline__ float4 matmul_load(const Stored* at, int valid) {
-  if (valid >= 4 && aligned4(at)) return load4(at);
+  if (valid >= 4 && ((size_t)at & (4 * sizeof(*at) - 1)) == 0) return load4(at);
   float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
   if (valid > 0) v.x = at[0];
   if (valid > 1) v.y = at[1];
@@ -66,7 +66,7 @@ __device__ __forceinline__ void matmul_row(float* out, const float* row, unsigne
 
 // RUN elements of d, of which `valid` are there: [c +] sum. d may lie in c's memory: this thread alone reads and writes them.
 __device__ __forceinline__ void matmul_store(Result* d, const Stored* c, const float* sum, int valid) {
-  if (RUN == 4 && valid >= 4 && aligned4(d) && aligned4(c)) {
+  if (RUN == 4 && valid >= 4 && (((size_t)d | (size_t)c) & (4 * sizeof(*d) - 1)) == 0) {
     float4 v = {sum[0], sum[1], sum[2], sum[3]};
     if (c) {
       float4 before = load4(c);
@@ -165,8 +165,8 @@ __device__ __forceinline__ void matmul_reduce_body(const float* partial, const S
 }
 
 #if HAS_C
-extern "C" __global__ void matmul_reduce(const float* partial, const Stored* c, Stored* d, unsigned elements, unsigned n,
-                                         unsigned splits, unsigned row) {
+extern "C" __global__ void matmul_reduce(const float* partial, const Stored* c, Stored* d, unsigned elements,
+                                         unsigned n, unsigned splits, unsigned row) {
   matmul_reduce_body(partial, c, d, elements, n, splits, row);
 }
 #else

@@ -49,8 +49,8 @@ __device__ __forceinline__ void rope_body(const Stored* x, const unsigned* posit
 }
 
 extern "C" __global__ void rope(const Stored* x, const unsigned* positions, Stored* y, unsigned tokens,
-                                unsigned columns, unsigned heads, unsigned half, unsigned ratio_high, unsigned ratio_low,
-                                unsigned backwards) {
+                                unsigned columns, unsigned heads, unsigned half, unsigned ratio_high,
+                                unsigned ratio_low, unsigned backwards) {
   unsigned long long ratio = (unsigned long long)ratio_high << 32 | ratio_low;
   rope_body(x, positions, y, tokens, columns, heads, half, ratio, backwards == 1);
 }
