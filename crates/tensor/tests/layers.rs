@@ -10,6 +10,7 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("ops", &["tensor", "graph"]),
     ("device", &["tensor", "graph"]),
     ("model", &["tensor", "graph", "ops"]),
+    ("engine", &["tensor", "graph", "ops", "device", "model"]),
     ("train", &["tensor", "graph", "ops", "device", "model"]),
     ("lab", &["tensor", "graph", "ops", "device", "model", "train"]),
 ];
