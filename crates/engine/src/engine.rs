@@ -213,9 +213,9 @@ impl Engine {
             return Err(Error::Request(format!("{most} sequences are at work; there may be no more at a time")));
         };
         let prompt = request.prompt.len();
-        let room = self.context - prompt + 1;
+        let room = self.context - prompt;
         let most = request.max_tokens.min(room);
-        let Some(blocks) = self.blocks.take(blocks_for(prompt - 1 + most)) else {
+        let Some(blocks) = self.blocks.take(blocks_for(prompt + most)) else {
             return Err(Error::Request("the cache is full; wait for a sequence to end".into()));
         };
         let id = SequenceId(self.next_id);
@@ -244,10 +244,11 @@ impl Engine {
         if prompt.is_empty() {
             return Err(Error::Request("the prompt is empty; it needs a token to go on from".into()));
         }
-        if prompt.len() > self.context {
+        if prompt.len() >= self.context {
             let (length, context) = (prompt.len(), self.context);
             return Err(Error::Request(format!(
-                "the prompt has {length} tokens, and the context {context}\n  help: a prompt of {context} tokens at most"
+                "the prompt has {length} tokens, and the context, prompt and answer together, {context}\n  help: {} tokens at most leave room for one more",
+                context - 1
             )));
         }
         if let Some(token) = prompt.iter().find(|token| **token as usize >= vocab) {

@@ -1,9 +1,11 @@
 //! From a configuration to a traced step, and the weights that it starts from. Knows ops and graphs, and no device.
 
 pub mod config;
+pub mod folder;
 pub mod text;
 pub mod transformer;
 pub mod weights;
 
 pub use config::{Config, Mixer, Mlp, Norm, Positions};
+pub use folder::{Folder, FolderError};
 pub use transformer::{Cache, KV_CACHE, Sight, Stream, body, head, transformer};

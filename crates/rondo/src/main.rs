@@ -24,6 +24,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Train(cmd::train::Args),
+    Run(cmd::run::Args),
     Plan(cmd::plan::Args),
     Tune(cmd::tune::Args),
     Ops(cmd::ops::Args),
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb, dial: Dial) -> cmd::Outcome {
     match verb {
         Verb::Train(args) => cmd::train::run(args, dial),
+        Verb::Run(args) => cmd::run::run(args),
         Verb::Plan(args) => cmd::plan::run(args, dial),
         Verb::Tune(args) => cmd::tune::run(args),
         Verb::Ops(args) => cmd::ops::run(args),

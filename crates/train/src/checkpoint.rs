@@ -243,11 +243,11 @@ pub fn latest(folder: &Path, entries: &[Entry], region: usize, mut warn: impl Fn
     None
 }
 
-/// Reads a checkpoint and checks every byte of it. `region` is the size of the parameters' region.
+/// Checks every byte of a checkpoint against its manifest, which it answers.
 ///
 /// # Errors
-/// When a file is missing, differs from what the manifest says, or doesn't fit the model.
-pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Error> {
+/// When a file is missing, or differs from what the manifest says.
+pub fn verify(folder: &Path) -> Result<Manifest, Error> {
     let path = folder.join(MANIFEST);
     let wrong = |path: &Path, what: String| Error::Data { path: path.into(), line: None, what };
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
@@ -269,6 +269,16 @@ pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Er
             return Err(wrong(&file, "its contents are not what the manifest's SHA-256 says".into()));
         }
     }
+    Ok(manifest)
+}
+
+/// Reads a checkpoint and checks every byte of it. `region` is the size of the parameters' region.
+///
+/// # Errors
+/// When a file is missing, differs from what the manifest says, or doesn't fit the model.
+pub fn load(folder: &Path, entries: &[Entry], region: usize) -> Result<Saved, Error> {
+    let wrong = |path: &Path, what: String| Error::Data { path: path.into(), line: None, what };
+    let manifest = verify(folder)?;
     let file = folder.join(MODEL);
     let model = safetensors::read(&file)?;
     let parameters = gather(&file, &model, "", entries, region)?;

@@ -60,6 +60,19 @@ impl Tokenizer {
         Ok(Tokenizer::Bpe(Box::new(pairs)))
     }
 
+    /// The tokenizer of a model folder, by its name there; `json` is its tokenizer.json.
+    ///
+    /// # Errors
+    /// An unknown name, or what is wrong with the file.
+    pub fn named(name: &str, json: &str) -> Result<Tokenizer, String> {
+        match name {
+            "ascii" => Ok(Tokenizer::Ascii),
+            "byte" => Ok(Tokenizer::Byte),
+            "bpe" => Self::from_json(json),
+            _ => Err(format!("the tokenizer is of the kind `{name}`; ascii, byte and bpe are known")),
+        }
+    }
+
     /// Tokens of a text. Bytes that are no UTF-8 are only for `byte`.
     ///
     /// # Errors
