@@ -259,18 +259,24 @@ fn plans_are_shown_for_machines_that_are_not_here() {
 #[cfg(unix)]
 fn an_interrupted_run_saves_says_how_to_go_on_and_goes_on() {
     let place = Place::new("interrupt");
-    let line = format!("train --preset hlx-full --set model.num_layers=1 --epochs 100000 --out long {CPU}");
-    let (quiet, kept) = (std::process::Stdio::null(), std::process::Stdio::piped());
-    let child = place.command(&line).stdout(quiet).stderr(kept).spawn().unwrap();
-    let metrics = place.0.join("long/metrics.jsonl");
-    let begun = std::time::Instant::now();
-    while fs::metadata(&metrics).map_or(0, |m| m.len()) == 0 && begun.elapsed().as_secs() < 60 {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    let new = format!("train --preset hlx-full --set model.num_layers=1 --epochs 100000 --out long {CPU}");
+    // Ctrl-C, and what systems send before they end a process.
+    let again = format!("train --resume long {CPU}");
+    for (line, signal, code) in [(new, "-INT", 130), (again, "-TERM", 143)] {
+        let (quiet, kept) = (std::process::Stdio::null(), std::process::Stdio::piped());
+        let metrics = place.0.join("long/metrics.jsonl");
+        let lines = || fs::metadata(&metrics).map_or(0, |m| m.len());
+        let before = lines();
+        let child = place.command(&line).stdout(quiet).stderr(kept).spawn().unwrap();
+        let begun = std::time::Instant::now();
+        while lines() <= before && begun.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let output = child.wait_with_output().unwrap();
+        expect(&output, code, "Resume: rondo train --resume long");
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let output = child.wait_with_output().unwrap();
-    expect(&output, 130, "Resume: rondo train --resume long");
     let run: Value = serde_json::from_slice(&fs::read(place.0.join("long/run.json")).unwrap()).unwrap();
     let steps = run["steps"].as_u64().unwrap();
     assert!(run["status"] == "interrupted" && steps > 0, "{run}");

@@ -1,6 +1,5 @@
 //! Who is told what happens in a run, and how a run ends.
 
-use crate::Error;
 use crate::evaluate::Evaluation;
 use crate::samples::{Moment, Sample};
 use crate::summary::Summary;
@@ -52,8 +51,8 @@ pub trait Observer {
     /// It is time for samples: text that the model makes of each of `now.config.sample.prompts`.
     ///
     /// # Errors
-    /// When it can't be made; the run goes on, and says so.
-    fn sample(&mut self, _now: &Moment) -> Result<Vec<Sample>, Error> {
+    /// Why it can't be made; the run goes on, and says so.
+    fn sample(&mut self, _now: &Moment) -> Result<Vec<Sample>, String> {
         Ok(Vec::new())
     }
     /// A checkpoint is durable.

@@ -250,6 +250,11 @@ impl Trainer {
         &self.buffers
     }
 
+    /// The memory of the parameters, to lend to whoever computes with them between steps.
+    pub fn parameters(&self) -> &Buffer {
+        self.buffer(PARAMETERS)
+    }
+
     /// The parameters, with their offsets in every region that lies like theirs.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
