@@ -502,9 +502,8 @@ fn prefill_rows(longest: usize) -> impl Iterator<Item = usize> {
 
 /// A refusal for want of memory, with the context that would fit.
 fn memory(error: PlanError, shape: Shape) -> Error {
-    let PlanError::Memory { device, need, have, detail } = &error else { return error.into() };
-    let cache =
-        detail.split(", ").find_map(|part| part.strip_prefix(KV_CACHE)?.trim().parse::<u64>().ok()).unwrap_or(0);
+    let PlanError::Memory { device, need, have, parts, .. } = &error else { return error.into() };
+    let cache = parts.iter().find(|(name, _)| name == KV_CACHE).map_or(0, |(_, bytes)| *bytes);
     let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
     let rest = need.saturating_sub(cache);
     let positions = shape.slots as u64;

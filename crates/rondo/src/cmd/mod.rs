@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod ops;
 pub mod plan;
 pub mod run;
+pub mod samples;
 pub mod train;
 pub mod tune;
 

@@ -32,7 +32,11 @@ fn one(engine: &mut Engine, now: &Moment, prompt: &str) -> Result<Sample, String
     let tokens = now.tokenizer.encode(prompt.as_bytes()).map_err(|(_, what)| wrong(what))?;
     let request = Request {
         prompt: tokens,
-        sampling: Sampling { temperature: now.config.sample.temperature as f32, seed: now.config.seed, ..Sampling::default() },
+        sampling: Sampling {
+            temperature: now.config.sample.temperature as f32,
+            seed: now.config.seed,
+            ..Sampling::default()
+        },
         max_tokens: now.config.sample.max_tokens,
         stop: vec![END],
     };

@@ -1,10 +1,12 @@
 //! `rondo train`: trains a model from a preset or a configuration file, or goes on with a run.
 
 use super::debug::Dial;
+use super::samples::Samples;
 use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
 use ::train::evaluate::Evaluation;
 use ::train::run::Row;
+use ::train::samples::{Moment, Sample};
 use ::train::summary::Summary;
 use ::train::trainer::Measured;
 use ::train::{Ending, Observer, Run, folder};
@@ -228,6 +230,7 @@ struct Screen {
     line_shown: bool,
     shown: Option<Instant>,
     last_saved: Option<PathBuf>,
+    samples: Samples,
     rows_between: usize,
 }
 
@@ -241,6 +244,7 @@ impl Screen {
             line_shown: false,
             shown: None,
             last_saved: None,
+            samples: Samples::default(),
             rows_between: 1,
         }
     }
@@ -362,6 +366,17 @@ impl Observer for Screen {
     fn warning(&mut self, text: &str) {
         self.clear();
         say(format_args!("warning: {text}"));
+    }
+
+    fn sample(&mut self, now: &Moment) -> Result<Vec<Sample>, String> {
+        let made = self.samples.make(now)?;
+        self.clear();
+        if !self.json {
+            made.iter().for_each(|s| {
+                product(format_args!("{:>9}  {:>7}  {:?}", "sample", now.step, s.prompt.clone() + &s.text))
+            });
+        }
+        Ok(made)
     }
 
     fn saved(&mut self, path: &Path) {
