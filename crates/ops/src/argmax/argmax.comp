@@ -1,9 +1,10 @@
 #version 460
 // y[i] = the smallest j whose x[i, j] is largest. A group a row: each thread takes every 256th column, then a tree.
 #include "common/common.glsl"
+#include "common/stored.glsl"
 
 layout(push_constant) uniform Arguments {
-    Floats x;
+    Stored x;
     Words y;
     uint rows;
     uint n;
@@ -18,7 +19,7 @@ void main() {
         float mine = uintBitsToFloat(0xff800000u);
         uint column = 0xffffffffu;
         for (uint j = t; j < args.n; j += 256) {
-            float value = args.x.at[row * args.n + j];
+            float value = GET(args.x, row * args.n + j);
             if (value > mine) {
                 mine = value;
                 column = j;

@@ -1,5 +1,5 @@
 // y[i] = the smallest j whose x[i, j] is largest. A block a row: each thread takes every 256th column, then a tree.
-__device__ __forceinline__ void argmax_body(const float* x, unsigned* y, unsigned rows, unsigned n) {
+__device__ __forceinline__ void argmax_body(const Stored* x, unsigned* y, unsigned rows, unsigned n) {
   __shared__ float best[256];
   __shared__ unsigned at[256];
   unsigned t = threadIdx.x;
@@ -22,4 +22,6 @@ __device__ __forceinline__ void argmax_body(const float* x, unsigned* y, unsigne
   }
 }
 
-extern "C" __global__ void argmax(const float* x, unsigned* y, unsigned rows, unsigned n) { argmax_body(x, y, rows, n); }
+extern "C" __global__ void argmax(const Stored* x, unsigned* y, unsigned rows, unsigned n) {
+  argmax_body(x, y, rows, n);
+}

@@ -3,6 +3,7 @@
 mod cpu;
 
 use crate::common;
+use crate::common::stored::{self, GPUS};
 use graph::op::{FLOATS, expect};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef, Params, Shader, Spec,
@@ -23,8 +24,8 @@ pub static ARGMAX: OpDef = OpDef {
     storage: FLOATS,
     cost: |call| Cost { flops: call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
-    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
-    shaders: &[&SHADER],
+    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
 };
@@ -60,11 +61,12 @@ fn reference(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
 
 static CUDA: CudaSource =
     CudaSource { name: "argmax.cu", text: concat!(include_str!("../common/common.cuh"), include_str!("argmax.cu")) };
-static SHADER: Shader = Shader { name: "argmax", source: "argmax/argmax.comp", defines: &[], spirv: spirv!("argmax") };
+static SHADER: [Shader; 3] = shaders!(same ["argmax"] "argmax/argmax.comp" []);
 
 /// Kernel words: rows, n. A group a row on GPUs.
 fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [rows, n] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
+    let dtype = call.inputs[0].dtype;
     let (words, operands) = (vec![rows as u32, n as u32], common::operands(1, 1));
     let (source, entry) = match spec.kind {
         DeviceKind::Cpu => {
@@ -72,10 +74,11 @@ fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
             return Ok(Lowering::one(common::cpu("argmax", select, rows.div_ceil(ROWS), words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "argmax"),
-        DeviceKind::Vulkan => (KernelSource::Vulkan(&SHADER), "main"),
+        DeviceKind::Vulkan => (KernelSource::Vulkan(stored::shader(&SHADER, dtype)), "main"),
     };
     let groups = [rows.min(common::MOST_GROUPS), 1, 1];
-    Ok(Lowering::one(common::gpu(source, entry, groups, THREADS as u32, words, operands)))
+    let launch = common::gpu(source, entry, groups, THREADS as u32, words, operands);
+    Ok(Lowering::one(stored::typed(launch, dtype)))
 }
 
 fn cases() -> Vec<Case> {

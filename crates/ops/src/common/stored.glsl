@@ -9,9 +9,14 @@
 
 #if STORAGE > 0 || RESULT > 0
 #include "common/narrow.glsl"
+#extension GL_EXT_buffer_reference_uvec2 : require
 
 // Four at a time: only where the address is a multiple of 8 bytes.
 layout(buffer_reference, std430, buffer_reference_align = 8) buffer Half4s { uvec2 at[]; };
+
+bool aligned4(Halves x) {
+    return (uvec2(x).x & 7) == 0;
+}
 
 vec4 floats_of_bf16(uvec2 four) {
     return uintBitsToFloat(uvec4(four.x << 16, four.x & 0xffff0000u, four.y << 16, four.y & 0xffff0000u));

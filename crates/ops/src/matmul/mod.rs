@@ -187,20 +187,20 @@ fn variants(call: &Call, spec: &Spec) -> Vec<&'static str> {
     }
     let mut all = vec!["library", "whole", "split_k"];
     all.retain(|v| (*v != "library" || spec.has("cublaslt")) && (*v != "split_k" || splits(&s) > 1));
-    let best = all.iter().position(|v| *v == fastest(&s, spec)).unwrap_or(0);
+    let best = all.iter().position(|v| *v == fastest(&s, spec, call.inputs[0].dtype)).unwrap_or(0);
     all[..=best].rotate_right(1);
     all
 }
 
 /// What is fastest on an H200. Few output tiles leave its units idle: there the cut sum is 2.5 times faster than cuBLASLt
 /// (at 64 x 256 x 1024). Small products of few terms need no library and no scratch. Our tiles are mostly empty with fewer
-/// than 16 rows or columns.
-fn fastest(s: &Sizes, spec: &Spec) -> &'static str {
+/// than 16 rows or columns. With 16 bits the library has tensor cores, which ours have not: only small products stay here.
+fn fastest(s: &Sizes, spec: &Spec, dtype: DType) -> &'static str {
     let tiles = s.m.div_ceil(TILE) * s.n.div_ceil(TILE) * s.batches();
     let small = s.batches() * s.m * s.n * s.k < 1 << 26;
     let library = spec.has("cublaslt");
     match (s.m.min(s.n) >= 16 || !library, splits(s) > 1) {
-        (true, true) if tiles < 32 => "split_k",
+        (true, true) if tiles < 32 && (small || !library || dtype == DType::F32) => "split_k",
         (true, false) if small || !library => "whole",
         _ if library => "library",
         _ => "whole",

@@ -1,5 +1,6 @@
 #version 460
-// y = silu(g) u over rows of g and then u, four elements a thread, a group's width apart.
+// y = silu(g) u over rows of g and then u, four elements a thread: a group's width apart, or with 16 bits neighbours
+// where they are whole vectors.
 #include "common/common.glsl"
 #include "common/stored.glsl"
 
@@ -12,6 +13,21 @@ layout(push_constant) uniform Arguments {
 
 void main() {
     uint blocks = (args.elements + 1023) / 1024;
+#if STORAGE > 0
+    if (args.n % 4 == 0 && aligned4(args.gate_up) && aligned4(args.y)) {
+        uint n = args.n / 4;
+        for (uint block = gl_WorkGroupID.x; block < blocks; block += gl_NumWorkGroups.x) {
+            uint i = block * 256 + gl_LocalInvocationID.x;
+            if (i < args.elements / 4) {
+                uint at = i + i / n * n;
+                vec4 g = GET4(Stored4(args.gate_up), at);
+                vec4 u = GET4(Stored4(args.gate_up), at + n);
+                PUT4(Result4(args.y), i, g / (1.0 + exp(-g)) * u);
+            }
+        }
+        return;
+    }
+#endif
     for (uint block = gl_WorkGroupID.x; block < blocks; block += gl_NumWorkGroups.x) {
         [[unroll]] for (uint k = 0; k < 4; k++) {
             uint i = block * 1024 + k * 256 + gl_LocalInvocationID.x;
