@@ -256,6 +256,8 @@ pub struct Case {
     pub inputs: Vec<CaseInput>,
     /// Largest |out - reference| / (1 + |reference|) over the outputs, in f32.
     pub tolerance: f64,
+    /// How many roundings of stored elements add up in an output: the tolerance with 16 bits is that many times as large.
+    pub roundings: f64,
     /// A model's own shape: run on request and on GPUs, and what `bench ops` times.
     pub large: bool,
 }
@@ -263,13 +265,20 @@ pub struct Case {
 impl Case {
     /// A small case with the usual f32 tolerance of 1e-5.
     pub fn new(name: impl Into<String>, params: Params, inputs: Vec<CaseInput>) -> Self {
-        Case { name: name.into(), params, inputs, tolerance: 1e-5, large: false }
+        Case { name: name.into(), params, inputs, tolerance: 1e-5, roundings: 1.0, large: false }
     }
 
     /// The same with another tolerance.
     #[must_use]
     pub fn tolerance(mut self, tolerance: f64) -> Self {
         self.tolerance = tolerance;
+        self
+    }
+
+    /// The same where an output is made from elements that were themselves rounded when they were stored.
+    #[must_use]
+    pub fn roundings(mut self, roundings: f64) -> Self {
+        self.roundings = roundings;
         self
     }
 
@@ -285,7 +294,7 @@ impl Case {
         if is_narrow(dtype) {
             case.name = format!("{} {dtype}", self.name);
             let rounding = if dtype == DType::Bf16 { 1.0 / 128.0 } else { 1.0 / 1024.0 };
-            case.tolerance = self.tolerance.max(rounding);
+            case.tolerance = self.tolerance.max(self.roundings * rounding);
         }
         case
     }

@@ -117,13 +117,16 @@ fn cases() -> Vec<Case> {
             CaseInput::uniform([n], 0.5, 1.5),
             CaseInput::normal([n]),
         ];
-        Case::new(format!("{rows}x{n}"), Params::NONE.with_f32("eps", 1e-5), inputs)
+        // s is rounded before it is normed.
+        Case::new(format!("{rows}x{n}"), Params::NONE.with_f32("eps", 1e-5), inputs).roundings(4.0)
     };
+    // Three numbers may lie close together, and would then be blown up, rounding and all.
+    let params = Params::NONE.with_f32("eps", 1.0);
     vec![
         case(64, 256),
         case(5, 37),
         case(1, 1),
-        case(130, 6),
+        Case { params, ..case(130, 3) },
         case(3, 1030),
         case(2048, 1536).large(),
         case(8192, 4096).large(),
