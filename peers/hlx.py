@@ -11,6 +11,7 @@ Needs Python 3.11 and torch, nothing else. Every mode computes the same step; th
 """
 
 import argparse
+import contextlib
 import json
 import math
 import struct
@@ -182,6 +183,12 @@ def gradient_summary(model, tokens, targets):
     return summary
 
 
+def autocast(dtype, device):
+    """PyTorch's mixed precision: products in this type, norms and losses in f32; nothing where none is asked for."""
+    types = {"bf16": torch.bfloat16, "f16": torch.float16}
+    return torch.autocast(torch.device(device).type, dtype=types[dtype]) if dtype else contextlib.nullcontext()
+
+
 def digits(number):
     """Nine significant digits: what tells any two f32 apart. JSON knows no infinities."""
     return float(f"{number:.9g}") if math.isfinite(number) else None
@@ -212,6 +219,7 @@ def arguments():
     parser.add_argument("--mode", choices=["eager", "compile", "reduce-overhead", "graph"], default="eager")
     parser.add_argument("--adam", choices=["default", "foreach", "fused"], default="default", help="its implementation")
     parser.add_argument("--dtype", choices=["f32", "f64"], default="f32")
+    parser.add_argument("--autocast", choices=["bf16", "f16"], help="torch.autocast to this type; f16 without a loss scale")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--epochs", type=int, help="in place of the preset's")
     parser.add_argument("--warmup", type=int, default=5, help="epochs that the median leaves out")
@@ -245,7 +253,7 @@ def main():
         "peer": f"torch {torch.__version__} {args.mode}",
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "dtype": args.dtype,
+        "dtype": args.autocast or args.dtype,
         "epochs": epochs,
         "steps": epochs * per_epoch,
     }
@@ -260,7 +268,8 @@ def main():
     clock.mark()
     for _ in range(epochs):
         for _ in range(per_epoch):
-            step.run()
+            with autocast(args.autocast, device):
+                step.run()
         clock.mark()
     epoch_ms = clock.milliseconds()
     timed = epoch_ms[args.warmup :] or epoch_ms

@@ -117,6 +117,7 @@ def arguments():
     parser.add_argument("--weights", type=Path, required=True, help="checkpoint folder with model.safetensors")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["f32", "f64"], default="f32")
+    parser.add_argument("--autocast", choices=["bf16", "f16"], help="torch.autocast to this type; f16 without a loss scale")
     parser.add_argument("--threads", type=int, help="CPU threads")
     parser.add_argument("--steps", type=int, help="in place of the configuration's")
     parser.add_argument("--gradient", action="store_true", help="add a summary of the first step's gradient")
@@ -135,7 +136,7 @@ def main():
     model = Llama(config["model"], {name: w.to(args.device, dtype) for name, w in weights.items()})
     tokens, targets = (part.to(args.device) for part in batches(config))
     steps = args.steps or config["steps"] or config["epochs"] * len(tokens)
-    result = {"peer": f"torch {torch.__version__} eager", "dtype": args.dtype, "steps": steps}
+    result = {"peer": f"torch {torch.__version__} eager", "dtype": args.autocast or args.dtype, "steps": steps}
     if args.gradient:
         result["gradient"] = hlx.gradient_summary(model, tokens[0].flatten(0, 1), targets[0].flatten(0, 1))
     max_norm = config["optimizer"].pop("max_norm", 0.0)
@@ -143,7 +144,8 @@ def main():
     losses = []
     for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
-        loss = backward(model, tokens[step % len(tokens)], targets[step % len(tokens)])
+        with hlx.autocast(args.autocast, args.device):
+            loss = backward(model, tokens[step % len(tokens)], targets[step % len(tokens)])
         if max_norm > 0.0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
         optimizer.step()

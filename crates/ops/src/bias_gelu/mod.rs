@@ -2,7 +2,7 @@
 
 mod cpu;
 
-use crate::common::stored::{self, GPUS};
+use crate::common::stored::{self, EVERYWHERE};
 use crate::{common, elementwise};
 use graph::op::{FLOATS, expect};
 use graph::{
@@ -31,7 +31,7 @@ pub static BIAS_GELU: OpDef = OpDef {
         },
         params: |_| Params::NONE,
     }),
-    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec)),
+    lower: |call, spec, _| common::widened(call, spec, EVERYWHERE, |call| lower(call, spec)),
     shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
@@ -59,7 +59,7 @@ fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let (operands, dtype) = (common::operands(2, 2), call.inputs[0].dtype);
     let (source, entry) = match spec.kind {
         DeviceKind::Cpu => {
-            let (run, parts) = (cpu::select(&spec.architecture), elements.div_ceil(CPU_CHUNK));
+            let (run, parts) = (cpu::select(call.inputs[0].dtype, &spec.architecture), elements.div_ceil(CPU_CHUNK));
             return Ok(Lowering::one(common::cpu("bias_gelu", run, parts, words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), "bias_gelu"),

@@ -7,7 +7,7 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, Kernel, KernelSource, Launch, Lowering, Meaning, OpDef,
     Operand, Params, Shader, Spec, Tensor, TensorType, Unsupported,
@@ -34,9 +34,10 @@ pub static CACHED_ATTENTION: OpDef = OpDef {
     name: "cached_attention",
     formula: "out = softmax(q k^T / sqrt(head_dim)) v over the cached positions of a sequence up to each token's",
     infer,
+    storage: FLOATS,
     cost,
     meaning: Meaning::Loops(reference),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&WHOLE, &SPLITS, &COMBINE],
     cases,
     ..OpDef::BASE
@@ -126,8 +127,9 @@ impl Sizes {
 
 fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 6)?;
+    let stored = expect::float("qkv", &types[0])?;
     for (name, ty) in ["qkv", "key_cache", "value_cache"].iter().zip(types) {
-        expect::dtype(name, ty, DType::F32)?;
+        expect::dtype(name, ty, stored)?;
         expect::rank(name, ty, 2)?;
     }
     expect::shape("value_cache", &types[2], &types[1].shape)?;
@@ -240,7 +242,7 @@ fn tile(s: &Sizes, kind: DeviceKind) -> (usize, usize) {
 }
 
 /// With several lanes, each split's mix (scratch 0) and its maximum and sum (scratch 1) first, which are then combined.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let s = Sizes::of(call);
     if s.head_dim > MOST_DIMS {
         return Err(Unsupported(format!("head_dim {} on {}; up to {MOST_DIMS} are", s.head_dim, spec.kind)));

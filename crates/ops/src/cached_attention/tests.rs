@@ -117,6 +117,6 @@ fn wide_heads_are_refused() {
         let outputs = infer(&params, &inputs).expect("the shapes are right");
         let device = Device::open(Choice::Cpu, &Options::default()).expect("there is a processor");
         let call = Call { params: &params, inputs: &inputs, outputs: &outputs };
-        assert_eq!(lower(&call, device.spec(), "default").is_ok(), right);
+        assert_eq!(lower(&call, device.spec()).is_ok(), right);
     }
 }

@@ -120,16 +120,16 @@ impl Element for F16 {
 /// # Safety
 /// Both are valid for n elements, and the same or apart; what f reads isn't `to`, unless it is `to` at j alone.
 #[inline(always)]
-pub unsafe fn map_row(from: *const f32, to: *mut f32, n: usize, f: impl Fn(usize, f32) -> f32) {
+pub unsafe fn map_row<T: Element>(from: *const T, to: *mut T, n: usize, f: impl Fn(usize, f32) -> f32) {
     // SAFETY: by the contract.
     unsafe {
         if std::ptr::eq(from, to) {
             for j in 0..n {
-                *to.add(j) = f(j, *to.add(j));
+                *to.add(j) = T::of(f(j, (*to.add(j)).get()));
             }
         } else {
             for j in 0..n {
-                *to.add(j) = f(j, *from.add(j));
+                *to.add(j) = T::of(f(j, (*from.add(j)).get()));
             }
         }
     }
@@ -193,6 +193,25 @@ fn add_lanes(even: &[f32; LANES], odd: &[f32; LANES]) -> f32 {
 pub fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let [sum] = sums(a, a, a, |a, _, _| [f(a)]);
     sum
+}
+
+/// `by_type_and_architecture!(select, body)` makes `select(dtype, architecture)`: the `#[inline(always)]` function `body`,
+/// generic over an [`Element`], for f32, bf16 and f16.
+#[macro_export]
+macro_rules! by_type_and_architecture {
+    ($(#[$doc:meta])* $select:ident, $body:ident) => {
+        $(#[$doc])*
+        pub fn $select(dtype: tensor::DType, architecture: &str) -> fn(&graph::CpuArgs, usize) {
+            $crate::by_architecture!(wide, $body::<f32>);
+            $crate::by_architecture!(bf16, $body::<$crate::common::cpu::Bf16>);
+            $crate::by_architecture!(f16, $body::<$crate::common::cpu::F16>);
+            match dtype {
+                tensor::DType::Bf16 => bf16(architecture),
+                tensor::DType::F16 => f16(architecture),
+                _ => wide(architecture),
+            }
+        }
+    };
 }
 
 /// `by_architecture!(select, body)` makes `select(architecture)`: the `#[inline(always)]` function `body` compiled for

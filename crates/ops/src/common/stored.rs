@@ -7,6 +7,9 @@ use tensor::DType;
 /// The kinds of device whose kernels read and write 16-bit elements themselves, for `widened`.
 pub const GPUS: &[DeviceKind] = &[DeviceKind::Cuda, DeviceKind::Vulkan];
 
+/// All kinds of device, for ops whose processor kernels do so too.
+pub const EVERYWHERE: &[DeviceKind] = &[DeviceKind::Cpu, DeviceKind::Cuda, DeviceKind::Vulkan];
+
 /// The shaders of several arrays, one after the other.
 pub const fn concat<const N: usize>(arrays: &[&'static [Shader]]) -> [&'static Shader; N] {
     let mut all = [&arrays[0][0]; N];

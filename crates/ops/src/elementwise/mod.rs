@@ -13,6 +13,7 @@ use graph::{
     Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Params, Shader, Spec, Tensor,
     TensorType, Unsupported,
 };
+use tensor::DType;
 
 /// Elements that one GPU group computes at a time, four a thread.
 const GPU_CHUNK: usize = 1024;
@@ -53,7 +54,7 @@ fn lower(
     spec: &Spec,
     cuda: &'static CudaSource,
     shader: &'static [Shader],
-    select: fn(&str) -> fn(&CpuArgs, usize),
+    select: fn(DType, &str) -> fn(&CpuArgs, usize),
 ) -> Result<Lowering, Unsupported> {
     let (elements, dtype) = (call.inputs[0].elements(), call.inputs[0].dtype);
     let period = call.inputs.get(1).map_or(1, TensorType::elements);
@@ -62,7 +63,7 @@ fn lower(
     let groups = [elements.div_ceil(GPU_CHUNK).clamp(1, 65_535), 1, 1];
     let launch = match spec.kind {
         DeviceKind::Cpu => {
-            common::cpu(cuda.name, select(&spec.architecture), elements.div_ceil(CPU_CHUNK), words, operands)
+            common::cpu(cuda.name, select(dtype, &spec.architecture), elements.div_ceil(CPU_CHUNK), words, operands)
         }
         DeviceKind::Cuda => {
             common::gpu(KernelSource::Cuda(cuda), "elementwise", groups, (GPU_CHUNK / 4) as u32, words, operands)

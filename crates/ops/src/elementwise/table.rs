@@ -1,7 +1,7 @@
 //! The table of elementwise ops: a row gives the expression for GPUs, for the CPU and in f64, and the gradient.
 
 use super::{cases, cost, cpu, infer, lower, reference, unbroadcast};
-use crate::common::stored::GPUS;
+use crate::common::stored::EVERYWHERE;
 use crate::common::{self, math};
 use graph::op::FLOATS;
 use graph::{Backward, CpuArgs, CudaSource, Meaning, OpDef, Params, Shader, Tensor};
@@ -24,7 +24,7 @@ macro_rules! table {
             cost: |call| cost(call, $flops),
             meaning: Meaning::Loops(|call, inputs| reference(call, inputs, $f64)),
             gradient: Some($gradient),
-            lower: |call, spec, _| common::widened(call, spec, GPUS, |call| {
+            lower: |call, spec, _| common::widened(call, spec, EVERYWHERE, |call| {
                 lower(call, spec, &sources::$function::CUDA, &sources::$function::SHADER, sources::$function::select)
             }),
             shaders: shader_list!(sources::$function::SHADER),
@@ -47,6 +47,7 @@ macro_rules! table {
         mod sources {$(
             pub mod $function {
                 use super::super::*;
+                use crate::common::cpu::Element;
 
                 pub static CUDA: CudaSource = CudaSource {
                     name: concat!("elementwise.cu (", $name, ")"),
@@ -60,11 +61,11 @@ macro_rules! table {
                 pub static SHADER: [Shader; 3] = shaders!(same ["elementwise_" $name] "elementwise/elementwise.comp"
                     [("EXPRESSION", concat!("(", $gpu, ")")) $(, (concat!("HAS_", stringify!($input)), "1"))+]);
 
-                crate::by_architecture!(select, body);
+                crate::by_type_and_architecture!(select, body);
 
                 #[inline(always)]
-                fn body(args: &CpuArgs, part: usize) {
-                    cpu::map(args, part, INPUTS.$function, expression);
+                fn body<T: Element>(args: &CpuArgs, part: usize) {
+                    cpu::map::<T>(args, part, INPUTS.$function, expression);
                 }
 
                 // A large closure with several callers would not be inlined, and then not vectorise.

@@ -1,10 +1,10 @@
 //! Embedding on the CPU: a part copies the rows of its tokens, or adds up the gradients of its rows of the table.
 
 use super::part_rows;
-use crate::common::cpu::{chunk, input, output};
+use crate::common::cpu::{Element, chunk, input, output};
 use graph::CpuArgs;
 
-crate::by_architecture!(
+crate::by_type_and_architecture!(
     /// The forward kernel for an architecture.
     select,
     body
@@ -16,15 +16,15 @@ crate::by_architecture!(
 );
 
 #[inline(always)]
-fn body(args: &CpuArgs, part: usize) {
+fn body<T: Element>(args: &CpuArgs, part: usize) {
     let [tokens, n, vocab] = *args.words else { unreachable!("the card gives three words") };
     let (tokens, n) = (tokens as usize, n as usize);
-    let (ids, table) = (input::<u32>(args, 0), input::<f32>(args, 1));
+    let (ids, table) = (input::<u32>(args, 0), input::<T>(args, 1));
     for token in chunk(tokens, part_rows(tokens, n), part) {
-        let y = output::<f32>(args, 2, token * n..(token + 1) * n);
+        let y = output::<T>(args, 2, token * n..(token + 1) * n);
         match ids[token] {
             id if id < vocab => y.copy_from_slice(&table[id as usize * n..(id as usize + 1) * n]),
-            _ => y.fill(f32::NAN),
+            _ => y.fill(T::of(f32::NAN)),
         }
     }
 }

@@ -6,7 +6,7 @@
 mod cpu;
 
 use crate::common;
-use crate::common::stored::{self, GPUS};
+use crate::common::stored::{self, EVERYWHERE, GPUS};
 use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef,
@@ -33,7 +33,7 @@ pub static EMBED: OpDef = OpDef {
     },
     meaning: Meaning::Loops(reference),
     gradient: Some(gradient),
-    lower: |call, spec, _| common::widened(call, spec, GPUS, |call| lower(call, spec, &FORWARD)),
+    lower: |call, spec, _| common::widened(call, spec, EVERYWHERE, |call| lower(call, spec, &FORWARD)),
     shaders: shader_list!(SHADER),
     cases,
     ..OpDef::BASE
@@ -109,7 +109,7 @@ fn reference_backward(call: &Call, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
 struct Kernels {
     name: &'static str,
     shader: &'static [Shader],
-    select: fn(&str) -> fn(&CpuArgs, usize),
+    select: fn(DType, &str) -> fn(&CpuArgs, usize),
     /// Threads of a GPU group, at least.
     threads: u32,
 }
@@ -120,7 +120,12 @@ static SHADER: [Shader; 3] = shaders!(same ["embed"] "embed/embed.comp" []);
 static BACKWARD_SHADER: [Shader; 3] = shaders!(same ["embed_backward"] "embed/embed_backward.comp" []);
 static FORWARD: Kernels = Kernels { name: "embed", shader: &SHADER, select: cpu::select, threads: 64 };
 static BACKWARD: Kernels =
-    Kernels { name: "embed_backward", shader: &BACKWARD_SHADER, select: cpu::select_backward, threads: GPU_IDS };
+    Kernels { name: "embed_backward", shader: &BACKWARD_SHADER, select: backward_in_f32, threads: GPU_IDS };
+
+/// Sums are kept in the table's gradient itself.
+fn backward_in_f32(_: DType, architecture: &str) -> fn(&CpuArgs, usize) {
+    cpu::select_backward(architecture)
+}
 
 /// Rows of the output that one CPU part writes.
 fn part_rows(rows: usize, n: usize) -> usize {
@@ -136,7 +141,8 @@ fn lower(call: &Call, spec: &Spec, kernels: &Kernels) -> Result<Lowering, Unsupp
     let (operands, dtype) = (common::operands(2, 1), call.outputs[0].dtype);
     let (source, entry) = match spec.kind {
         DeviceKind::Cpu => {
-            let (run, parts) = ((kernels.select)(&spec.architecture), rows.div_ceil(part_rows(rows, n)).max(1));
+            let (run, parts) =
+                ((kernels.select)(call.outputs[0].dtype, &spec.architecture), rows.div_ceil(part_rows(rows, n)).max(1));
             return Ok(Lowering::one(common::cpu(kernels.name, run, parts, words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), kernels.name),

@@ -3,16 +3,22 @@
 
 use super::parts;
 use crate::common::cpu::{input, pointer};
+use bytemuck::Pod;
 use graph::CpuArgs;
 
 crate::by_architecture!(
     /// The kernel for an architecture.
     select,
-    body
+    body::<u32>
+);
+crate::by_architecture!(
+    /// The kernel of 16-bit elements for an architecture.
+    select_narrow,
+    body::<u16>
 );
 
 #[inline(always)]
-fn body(args: &CpuArgs, part: usize) {
+fn body<T: Pod>(args: &CpuArgs, part: usize) {
     let [tokens, slots, width, columns] = *args.words else { unreachable!("the card gives four words") };
     let [tokens, slots, width, columns] = [tokens, slots, width, columns].map(|n| n as usize);
     let strip = width.div_ceil(parts(tokens, width));
@@ -20,9 +26,9 @@ fn body(args: &CpuArgs, part: usize) {
     if from >= to {
         return;
     }
-    let (qkv, mapping) = (input::<f32>(args, 0), input::<u32>(args, 1));
+    let (qkv, mapping) = (input::<T>(args, 0), input::<u32>(args, 1));
     for (cache, first) in [(2, columns - 2 * width), (3, columns - width)] {
-        let cache = pointer::<f32>(args, cache);
+        let cache = pointer::<T>(args, cache);
         for (row, &slot) in qkv.chunks_exact(columns).zip(mapping) {
             let slot = slot as usize;
             if slot < slots {

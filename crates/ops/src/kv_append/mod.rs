@@ -3,7 +3,7 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect, is_narrow};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Launch, Lowering, Meaning, OpDef, Operand,
     Params, Shader, Spec, Tensor, TensorType, Unsupported,
@@ -23,10 +23,11 @@ pub static KV_APPEND: OpDef = OpDef {
     name: "kv_append",
     formula: "key_cache[slot[i]] = k[i]; value_cache[slot[i]] = v[i]",
     infer,
+    storage: FLOATS,
     sharing: &[(0, 0), (1, 1)],
     cost,
     meaning: Meaning::Loops(reference),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[DeviceKind::Cpu], |call| lower(call, spec)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -56,8 +57,9 @@ fn params(num_heads: usize, num_kv_heads: usize) -> Params {
 
 fn infer(params: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 4)?;
+    let stored = expect::float("qkv", &types[2])?;
     for (name, ty) in ["key_cache", "value_cache", "qkv"].iter().zip(types) {
-        expect::dtype(name, ty, DType::F32)?;
+        expect::dtype(name, ty, stored)?;
         expect::rank(name, ty, 2)?;
     }
     expect::shape("value_cache", &types[1], &types[0].shape)?;
@@ -110,7 +112,7 @@ fn parts(tokens: usize, width: usize) -> usize {
 
 /// The caches are copied where they aren't shared, then the rows are written, one a group on GPUs. Kernel words: tokens,
 /// slots, columns of a cache, columns of qkv.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [slots, width] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     let [tokens, columns] = *call.inputs[2].shape else { unreachable!("`infer` asks for two dimensions") };
     let words = [tokens, slots, width, columns].map(|n| n as u32).to_vec();
@@ -121,6 +123,9 @@ fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
         DeviceKind::Vulkan => (Some(KernelSource::Vulkan(&SHADER)), "main"),
     };
     let write = match source {
+        None if is_narrow(call.inputs[2].dtype) => {
+            common::cpu(entry, cpu::select_narrow(&spec.architecture), parts(tokens, width), words, operands)
+        }
         None => common::cpu(entry, cpu::select(&spec.architecture), parts(tokens, width), words, operands),
         Some(source) => {
             let threads = (width.next_power_of_two() as u32).clamp(64, 256);

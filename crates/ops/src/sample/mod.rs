@@ -8,7 +8,7 @@
 mod cpu;
 
 use crate::common;
-use graph::op::expect;
+use graph::op::{FLOATS, expect};
 use graph::{
     Call, Case, CaseInput, Cost, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef, Operand, Params,
     Shader, Spec, Tensor, TensorType, Unsupported,
@@ -28,9 +28,11 @@ pub static SAMPLE: OpDef = OpDef {
     name: "sample",
     formula: "y[i] = argmax x[i] at temperature 0; else drawn from softmax(x[i] / temperature) within top-k, top-p, min-p",
     infer,
+    storage: FLOATS,
+    always_f32: &[1, 3, 4],
     cost: |call| Cost { flops: 8.0 * call.inputs[0].elements() as f64, ..Cost::streaming(call, 0.0) },
     meaning: Meaning::Loops(reference),
-    lower,
+    lower: |call, spec, _| common::widened(call, spec, &[], |call| lower(call, spec)),
     shaders: &[&SHADER],
     cases,
     ..OpDef::BASE
@@ -56,7 +58,7 @@ pub fn sample(
 
 fn infer(_: &Params, types: &[TensorType]) -> Result<Vec<TensorType>, String> {
     expect::inputs(types, 7)?;
-    expect::dtype("logits", &types[0], DType::F32)?;
+    expect::float("logits", &types[0])?;
     expect::rank("logits", &types[0], 2)?;
     let [rows, vocab] = *types[0].shape else { unreachable!("it has two dimensions") };
     if vocab == 0 {
@@ -148,7 +150,7 @@ const CUDA_THREADS: u32 = 1024;
 const VULKAN_THREADS: u32 = 256;
 
 /// Kernel words: rows, vocab. On the CPU the rows' masses are scratch.
-fn lower(call: &Call, spec: &Spec, _: &str) -> Result<Lowering, Unsupported> {
+fn lower(call: &Call, spec: &Spec) -> Result<Lowering, Unsupported> {
     let [rows, vocab] = *call.inputs[0].shape else { unreachable!("`infer` asks for two dimensions") };
     if vocab > MOST_VOCAB {
         return Err(Unsupported(format!("{vocab} tokens on {}; up to {MOST_VOCAB} are", spec.kind)));

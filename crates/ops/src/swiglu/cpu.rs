@@ -2,17 +2,17 @@
 #![expect(unsafe_code, reason = "the gradient may lie in gate_up's memory")]
 
 use super::CPU_CHUNK;
-use crate::common::cpu::{chunk, input, output, pointer};
+use crate::common::cpu::{Element, chunk, input, output, pointer};
 use crate::common::math::exp;
 use graph::CpuArgs;
 use std::ops::Range;
 
-crate::by_architecture!(
+crate::by_type_and_architecture!(
     /// The forward kernel for an architecture.
     select,
     forward
 );
-crate::by_architecture!(
+crate::by_type_and_architecture!(
     /// The backward kernel for an architecture.
     select_backward,
     backward
@@ -44,28 +44,29 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn forward(args: &CpuArgs, part: usize) {
-    let gate_up = input::<f32>(args, 0);
+fn forward<T: Element>(args: &CpuArgs, part: usize) {
+    let gate_up = input::<T>(args, 0);
     let (n, pieces) = pieces(args, part);
     for (piece, at) in pieces {
         let count = piece.len();
-        let y = output::<f32>(args, 1, piece);
+        let y = output::<T>(args, 1, piece);
         let (g, u) = (&gate_up[at..at + count], &gate_up[at + n..at + n + count]);
         for ((y, g), u) in y.iter_mut().zip(g).zip(u) {
-            *y = g / (1.0 + exp(-g)) * u;
+            let (g, u) = (g.get(), u.get());
+            *y = T::of(g / (1.0 + exp(-g)) * u);
         }
     }
 }
 
 #[inline(always)]
-fn backward(args: &CpuArgs, part: usize) {
-    let (gate_up, d): (*const f32, *mut f32) = (pointer(args, 0), pointer(args, 2));
-    let dy = input::<f32>(args, 1);
+fn backward<T: Element>(args: &CpuArgs, part: usize) {
+    let (gate_up, d): (*const T, *mut T) = (pointer(args, 0), pointer(args, 2));
+    let dy = input::<T>(args, 1);
     let (n, pieces) = pieces(args, part);
     for (piece, at) in pieces {
         let count = piece.len();
         let dy = &dy[piece];
-        let (mut g, mut u) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+        let (mut g, mut u) = ([T::of(0.0); BLOCK], [T::of(0.0); BLOCK]);
         // SAFETY: both pieces are in bounds and this part's alone; d is gate_up or apart from it, and what is there is read
         // before it is written.
         let (dg, du) = unsafe {
@@ -75,10 +76,11 @@ fn backward(args: &CpuArgs, part: usize) {
             (slice(at), slice(at + n))
         };
         for j in 0..count {
-            let s = sigmoid(g[j]);
-            let through = dy[j] * s;
-            dg[j] = through * u[j] * (1.0 + g[j] * (1.0 - s));
-            du[j] = through * g[j];
+            let (g, u) = (g[j].get(), u[j].get());
+            let s = sigmoid(g);
+            let through = dy[j].get() * s;
+            dg[j] = T::of(through * u * (1.0 + g * (1.0 - s)));
+            du[j] = T::of(through * g);
         }
     }
 }

@@ -3,12 +3,13 @@
 mod cpu;
 
 use crate::common;
-use crate::common::stored::{self, GPUS};
+use crate::common::stored::{self, EVERYWHERE};
 use graph::op::{FLOATS, expect};
 use graph::{
     Backward, Call, Case, CaseInput, Cost, CpuArgs, CudaSource, DeviceKind, KernelSource, Lowering, Meaning, OpDef,
     Params, Shader, Spec, Tensor, TensorType, Unsupported,
 };
+use tensor::DType;
 
 /// Elements of y that one CPU part computes.
 const CPU_CHUNK: usize = 8192;
@@ -26,7 +27,7 @@ pub static SWIGLU: OpDef = OpDef {
     gradient: Some(gradient),
     lower: |call, spec, _| {
         let source = Source { cuda: "swiglu", shader: &SHADER, cpu: cpu::select };
-        common::widened(call, spec, GPUS, |call| lower(call, spec, &source, call.outputs[0].elements(), 1))
+        common::widened(call, spec, EVERYWHERE, |call| lower(call, spec, &source, call.outputs[0].elements(), 1))
     },
     shaders: shader_list!(SHADER),
     cases: || cases(false),
@@ -44,7 +45,7 @@ pub static SWIGLU_BACKWARD: OpDef = OpDef {
     meaning: Meaning::Loops(reference_backward),
     lower: |call, spec, _| {
         let source = Source { cuda: "swiglu_backward", shader: &BACKWARD_SHADER, cpu: cpu::select_backward };
-        common::widened(call, spec, GPUS, |call| lower(call, spec, &source, call.inputs[1].elements(), 2))
+        common::widened(call, spec, EVERYWHERE, |call| lower(call, spec, &source, call.inputs[1].elements(), 2))
     },
     shaders: shader_list!(BACKWARD_SHADER),
     cases: || cases(true),
@@ -112,7 +113,7 @@ static BACKWARD_SHADER: [Shader; 3] = shaders!(same ["swiglu_backward"] "swiglu/
 struct Source {
     cuda: &'static str,
     shader: &'static [Shader],
-    cpu: fn(&str) -> fn(&CpuArgs, usize),
+    cpu: fn(DType, &str) -> fn(&CpuArgs, usize),
 }
 
 /// Kernel words: elements of y, n.
@@ -121,7 +122,7 @@ fn lower(call: &Call, spec: &Spec, source: &Source, elements: usize, inputs: usi
     let (operands, dtype) = (common::operands(inputs, 1), call.inputs[0].dtype);
     let (kernel, entry) = match spec.kind {
         DeviceKind::Cpu => {
-            let (run, parts) = ((source.cpu)(&spec.architecture), elements.div_ceil(CPU_CHUNK));
+            let (run, parts) = ((source.cpu)(dtype, &spec.architecture), elements.div_ceil(CPU_CHUNK));
             return Ok(Lowering::one(common::cpu(source.cuda, run, parts, words, operands)));
         }
         DeviceKind::Cuda => (KernelSource::Cuda(&CUDA), source.cuda),
