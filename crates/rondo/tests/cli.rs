@@ -256,6 +256,26 @@ fn plans_are_shown_for_machines_that_are_not_here() {
 }
 
 #[test]
+fn samples_on_the_way_are_shown_and_kept() {
+    let place = Place::new("samples");
+    let small = "--preset hlx-full --set model.num_layers=1 --steps 4 --set grad_accumulation=2 --set batch_size=2";
+    let line = format!("train {small} --set sample.every=2 --set sample.prompts=Deep --set sample.max_tokens=5 {CPU}");
+    let output = place.rondo(&format!("{line} --out a"));
+    expect(&output, 0, "of 2 micro-batches");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(shown.lines().filter(|l| l.contains("sample") && l.contains("\"Deep")).count(), 2, "{shown}");
+    let kept = fs::read_to_string(place.0.join("a/samples.txt")).unwrap();
+    let heads: Vec<_> = kept.lines().filter(|l| l.starts_with("---")).collect();
+    assert_eq!(heads, ["--- step 2, \"Deep\"", "--- step 4, \"Deep\""]);
+    // A prompt that the tokenizer doesn't take is told, and the run goes on.
+    let output = place.rondo(&format!(
+        "{line} --set data.corpus=text --set data.tokenizer=byte --out b --set sample.prompts={}",
+        "x".repeat(40)
+    ));
+    expect(&output, 0, "warning: step 2: no samples: prompt");
+}
+
+#[test]
 #[cfg(unix)]
 fn an_interrupted_run_saves_says_how_to_go_on_and_goes_on() {
     let place = Place::new("interrupt");
