@@ -24,7 +24,7 @@ fn body(args: &CpuArgs, row: usize) {
     let max = fold(logits, f32::NEG_INFINITY, |max, x| if x > max { x } else { max });
     let answer = if max == f32::NEG_INFINITY {
         0
-    } else if !(float(1) > 0.0) {
+    } else if float(1) <= 0.0 || float(1).is_nan() {
         first_of(logits, max)
     } else {
         let temperature = float(1).max(LEAST_TEMPERATURE);

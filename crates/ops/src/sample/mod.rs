@@ -97,7 +97,7 @@ fn draw(logits: &[f64], temperature: f64, top_k: f64, top_p: f64, min_p: f64, un
     let logits: Vec<f64> = logits.iter().map(|x| if x.is_nan() { f64::NEG_INFINITY } else { *x }).collect();
     let max = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let first = logits.iter().position(|&x| x == max).expect("a row has an element");
-    if !(temperature > 0.0) || max == f64::NEG_INFINITY {
+    if temperature <= 0.0 || temperature.is_nan() || max == f64::NEG_INFINITY {
         return first;
     }
     let temperature = temperature.max(f64::from(LEAST_TEMPERATURE));
