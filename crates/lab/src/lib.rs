@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod check;
 pub mod peer;
+pub mod plot;
 pub mod stats;
 pub mod support;
 

@@ -6,6 +6,7 @@ pub mod debug;
 pub mod doctor;
 pub mod ops;
 pub mod plan;
+pub mod plot;
 pub mod run;
 pub mod samples;
 pub mod train;
