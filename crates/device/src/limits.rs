@@ -24,6 +24,11 @@ pub fn kept(device: &Device, file: Option<&Path>) -> Result<Limits, Error> {
     }
 }
 
+/// The limits of `device` as kept in `file`, if they were ever measured; nothing is measured or written.
+pub fn known(device: &Device, file: Option<&Path>) -> Option<Limits> {
+    file.map(read).unwrap_or_default().get(&key(device)).copied()
+}
+
 /// Measures the limits of `device`, and keeps the best figures ever measured: a busy machine measures too little.
 ///
 /// # Errors

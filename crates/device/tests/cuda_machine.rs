@@ -193,9 +193,9 @@ fn product(device: &Device, gemm: &Gemm) -> f64 {
     let [a, b] = [gemm.m * gemm.k, gemm.k * gemm.n].map(|size| 4 * (size * gemm.batch) as u64);
     let [bias, d] = [4 * gemm.n, 4 * gemm.m * gemm.n * gemm.batch].map(|bytes| bytes as u64);
     let [at_b, at_bias] = [a.next_multiple_of(256), a.next_multiple_of(256) + b.next_multiple_of(256)];
-    let at_workspace = d.next_multiple_of(256);
+    let at_scratch = d.next_multiple_of(256);
     let mut places =
-        vec![read(STATE, 0, a), read(STATE, at_b, b), write(ARENA, 0, d), write(ARENA, at_workspace, gemm.workspace.1)];
+        vec![read(STATE, 0, a), read(STATE, at_b, b), write(ARENA, 0, d), write(ARENA, at_scratch, gemm.scratch.1)];
     if gemm.bias.is_some() {
         places.push(read(STATE, at_bias, bias));
     }
@@ -204,7 +204,7 @@ fn product(device: &Device, gemm: &Gemm) -> f64 {
         (Launch::Gemm(gemm.clone()), places),
         (COPY, vec![read(ARENA, 0, d), write(OUTPUTS, 0, d)]),
     ];
-    let plan = plan(device.spec(), [at_workspace + gemm.workspace.1, 0, d, at_bias + bias], launches);
+    let plan = plan(device.spec(), [at_scratch + gemm.scratch.1, 0, d, at_bias + bias], launches);
     let lent = lend(device, &plan);
     let state = &lent.iter().find(|(name, _)| name == "state").unwrap().1;
     let [a, b, bias] = [("a", 0, a), ("b", at_b, b), ("bias", at_bias, bias)].map(|(name, offset, bytes)| {
@@ -272,7 +272,7 @@ fn products(device: &Device) {
                     b: Operand::Input(1),
                     bias: (epilogue == Epilogue::Bias).then_some(Operand::Input(2)),
                     d: Operand::Output(0),
-                    workspace: (Operand::Scratch(0), 4 << 20),
+                    scratch: (Operand::Scratch(0), 4 << 20),
                 };
                 let error = product(device, &gemm);
                 // The rounding of a sum grows with the root of its terms.

@@ -142,7 +142,7 @@ pub struct Gemm {
     /// d.
     pub d: Operand,
     /// Memory for the library, and its bytes.
-    pub workspace: (Operand, u64),
+    pub scratch: (Operand, u64),
 }
 
 /// One thing that a device runs.
@@ -176,7 +176,7 @@ impl Launch {
         match self {
             Launch::Kernel(k) => k.operands.clone(),
             Launch::Cpu(k) => k.operands.clone(),
-            Launch::Gemm(g) => [g.a, g.b, g.d, g.workspace.0].into_iter().chain(g.bias).collect(),
+            Launch::Gemm(g) => [g.a, g.b, g.d, g.scratch.0].into_iter().chain(g.bias).collect(),
             Launch::Copy { from, to } => vec![*from, *to],
             Launch::Fill { to, .. } => vec![*to],
         }
@@ -190,7 +190,7 @@ impl Launch {
             Launch::Kernel(k) => k.operands.iter_mut().for_each(each),
             Launch::Cpu(k) => k.operands.iter_mut().for_each(each),
             Launch::Gemm(g) => {
-                [&mut g.a, &mut g.b, &mut g.d, &mut g.workspace.0].into_iter().chain(&mut g.bias).for_each(each);
+                [&mut g.a, &mut g.b, &mut g.d, &mut g.scratch.0].into_iter().chain(&mut g.bias).for_each(each);
             }
             Launch::Copy { from, to } => [from, to].into_iter().for_each(each),
             Launch::Fill { to, .. } => each(to),

@@ -2,8 +2,11 @@
 
 mod cmd;
 
-use clap::{Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
+use cmd::Failure;
 use cmd::debug::{Dial, VARIABLE};
+use cmd::terminal::{Color, Terminal};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -14,9 +17,13 @@ static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllo
 #[command(name = "rondo", version, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 or 143 interrupted\n\
+                  With --json a failure's last line on stderr is {\"error\", \"help\", \"code\"}\n\
                   RONDO_DEBUG=1 to 5 makes train and plan show more of what they do"
 )]
 struct Cli {
+    /// When messages have colors; `auto` heeds NO_COLOR and TERM=dumb.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = Color::Auto)]
+    color: Color,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -32,19 +39,49 @@ enum Verb {
     Check(cmd::check::Args),
     Bench(cmd::bench::Args),
     Doctor(cmd::doctor::Args),
+    Show(cmd::show::Args),
+    Completions(cmd::completions::Args),
+    #[command(hide = true)]
+    Manual(cmd::manual::Args),
 }
 
 fn main() -> ExitCode {
-    let verb = Cli::parse().verb;
-    let dial = Dial::parse(std::env::var_os(VARIABLE).as_deref());
-    let outcome = dial.and_then(|dial| run(verb, dial));
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let outcome = parse(&words).and_then(|cli| {
+        let dial = Dial::parse(std::env::var_os(VARIABLE).as_deref())?;
+        run(cli.verb, dial)
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            failure.print();
+            failure.print(json);
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The command line as parsed; help and version are printed here, and are no failure but without a verb.
+fn parse(words: &[OsString]) -> Result<Cli, Failure> {
+    let color = asked_color(words);
+    let text = |name| std::env::var(name).ok();
+    let no_color = text("NO_COLOR").is_some_and(|value| !value.is_empty());
+    Terminal::new(color, no_color, text("TERM").as_deref(), text("COLUMNS").as_deref()).install();
+    let choice = match color {
+        Color::Auto => ColorChoice::Auto,
+        Color::Always => ColorChoice::Always,
+        Color::Never => ColorChoice::Never,
+    };
+    let matches = Cli::command().color(choice).try_get_matches_from(words);
+    matches.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(cmd::usage_error)
+}
+
+/// What `--color` says, before the rest is parsed: errors of parsing have colors as well.
+fn asked_color(words: &[OsString]) -> Color {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).take_while(|word| word != "--").collect();
+    let after = words.iter().position(|word| word == "--color").and_then(|i| words.get(i + 1));
+    let value = words.iter().find_map(|word| word.strip_prefix("--color=")).or(after.map(AsRef::as_ref));
+    value.and_then(|value| clap::ValueEnum::from_str(value, false).ok()).unwrap_or_default()
 }
 
 fn run(verb: Verb, dial: Dial) -> cmd::Outcome {
@@ -58,5 +95,8 @@ fn run(verb: Verb, dial: Dial) -> cmd::Outcome {
         Verb::Check(args) => cmd::check::run(args),
         Verb::Bench(args) => cmd::bench::run(args),
         Verb::Doctor(args) => cmd::doctor::run(args),
+        Verb::Show(args) => cmd::show::run(args),
+        Verb::Completions(args) => cmd::completions::run(args, Cli::command()),
+        Verb::Manual(args) => cmd::manual::run(args, Cli::command()),
     }
 }

@@ -18,6 +18,9 @@ pub const PRESETS: &[(&str, &str)] = &[
     ("tiny-llama", include_str!("../../../presets/tiny-llama.toml")),
 ];
 
+/// What to do where a file can't be read.
+const NO_FILE: &str = "name a file of keys (TOML), or begin from a preset: --preset NAME";
+
 /// What a configuration has where it doesn't say.
 const DEFAULTS: &str = r#"
 seed = 0
@@ -60,6 +63,7 @@ sample.max_tokens = 64
 sample.temperature = 0.8
 checkpoint.every = 0
 checkpoint.keep = 0
+log.tensorboard = false
 "#;
 
 /// Where training text comes from.
@@ -223,6 +227,13 @@ pub struct Sample {
     pub temperature: f64,
 }
 
+/// What is written beside metrics.jsonl.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Log {
+    /// Event files for TensorBoard, in the run's folder `tensorboard`.
+    pub tensorboard: bool,
+}
+
 /// A training run, fully resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -256,6 +267,8 @@ pub struct Config {
     pub sample: Sample,
     /// When the state is saved.
     pub checkpoint: Checkpoint,
+    /// What is written beside metrics.jsonl.
+    pub log: Log,
 }
 
 /// Where a setting was made.
@@ -333,7 +346,7 @@ impl Overrides {
         }
         if let Some(path) = &self.file {
             let origin = Origin::File(path.clone());
-            let text = std::fs::read_to_string(path).map_err(|e| error(&origin, e.to_string(), None))?;
+            let text = std::fs::read_to_string(path).map_err(|e| error(&origin, e.to_string(), Some(NO_FILE.into())))?;
             let layer = parse(&text, origin.clone())?;
             // A file may begin from a preset; a run's own file names the one that it began from.
             let base = layer.get("preset").and_then(Value::as_str).filter(|_| self.preset.is_none());
@@ -360,7 +373,7 @@ impl Config {
     pub fn identity(&self) -> String {
         let (checkpoint, eval) = (Checkpoint { every: 0, keep: 0 }, Eval { every: 0, batches: 0, ..self.eval });
         let sample = Sample { every: 0, prompts: Vec::new(), max_tokens: 0, temperature: 0.0 };
-        let free = Config { steps: 0, epochs: 0, checkpoint, eval, sample, ..self.clone() };
+        let free = Config { steps: 0, epochs: 0, checkpoint, eval, sample, log: Log::default(), ..self.clone() };
         tensor::hash::sha256(free.to_toml().as_bytes())
     }
 }

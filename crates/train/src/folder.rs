@@ -97,6 +97,11 @@ impl Folder {
         self.path.join("samples.txt")
     }
 
+    /// Where TensorBoard's event files lie.
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
     /// What makes tokens of text.
     pub fn tokenizer_file(&self) -> PathBuf {
         self.path.join("tokenizer.json")

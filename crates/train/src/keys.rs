@@ -80,6 +80,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("sample.temperature", Kind::Number),
     ("checkpoint.every", Kind::Count),
     ("checkpoint.keep", Kind::Count),
+    ("log.tensorboard", Kind::Flag),
 ];
 
 /// What a key may hold, if there is such a key.

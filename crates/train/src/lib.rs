@@ -14,6 +14,7 @@ pub mod samples;
 pub mod schedule;
 pub mod step;
 pub mod summary;
+pub mod tensorboard;
 pub mod trainer;
 
 pub use config::{Config, ConfigError, Overrides};

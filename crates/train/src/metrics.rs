@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use crate::Error;
+use crate::config::Config;
 use crate::evaluate::Evaluation;
+use crate::tensorboard::Events;
 use crate::trainer::Measured;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -38,6 +40,7 @@ pub struct Metrics {
     file: BufWriter<File>,
     line: String,
     flushed: Instant,
+    events: Option<(PathBuf, Events)>,
 }
 
 impl Metrics {
@@ -51,7 +54,24 @@ impl Metrics {
         tensor::file::atomic::write(path, &kept).map_err(Error::io(path))?;
         let file = File::options().append(true).open(path).map_err(Error::io(path))?;
         let file = BufWriter::with_capacity(1 << 16, file);
-        Ok(Metrics { path: path.into(), file, line: String::with_capacity(512), flushed: Instant::now() })
+        Ok(Metrics { path: path.into(), file, line: String::with_capacity(512), flushed: Instant::now(), events: None })
+    }
+
+    /// Writes TensorBoard's event files as well, into `folder`, if the configuration asks for them.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn with_events(mut self, config: &Config, folder: PathBuf, step: usize) -> Result<Metrics, Error> {
+        if config.log.tensorboard {
+            let events = Events::create(&folder, step).map_err(Error::io(&folder))?;
+            self.events = Some((folder, events));
+        }
+        Ok(self)
+    }
+
+    fn event(&mut self, step: usize, values: &[(&str, f32)]) -> Result<(), Error> {
+        let Some((folder, events)) = &mut self.events else { return Ok(()) };
+        events.write(step, values).map_err(Error::io(folder))
     }
 
     /// Adds a line; nothing is allocated.
@@ -71,6 +91,8 @@ impl Metrics {
         }
         self.line.push_str("}\n");
         self.file.write_all(self.line.as_bytes()).map_err(Error::io(&self.path))?;
+        let values = [("loss/train", measured.loss), ("grad_norm", measured.grad_norm), ("learning_rate", lr as f32)];
+        self.event(step, &values)?;
         if self.flushed.elapsed() >= FLUSH_AFTER { self.flush() } else { Ok(()) }
     }
 
@@ -79,12 +101,16 @@ impl Metrics {
         let (step, loss) = (evaluation.step, Number(evaluation.loss.unwrap_or(f32::NAN)));
         let line = format!("{{\"step\":{step},\"validation_loss\":{loss},\"elapsed_sec\":{elapsed_sec:.6}}}\n");
         self.file.write_all(line.as_bytes()).map_err(Error::io(&self.path))?;
+        self.event(step, &[("loss/validation", evaluation.loss.unwrap_or(f32::NAN))])?;
         self.flush()
     }
 
     /// Hands all lines to the system.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.flushed = Instant::now();
+        if let Some((folder, events)) = &mut self.events {
+            events.flush().map_err(Error::io(folder))?;
+        }
         self.file.flush().map_err(Error::io(&self.path))
     }
 

@@ -56,7 +56,7 @@ impl Gpu {
     /// # Errors
     /// When the driver, NVRTC or the GPU isn't there.
     pub fn open(index: usize, options: &Options) -> Result<Rc<Gpu>, Error> {
-        let label = format!("cuda:{index}");
+        let label = if index == 0 { "cuda".into() } else { format!("cuda:{index}") };
         let absent = |what: String, advice: &str| Error::Unavailable {
             device: label.clone(),
             what,
@@ -230,7 +230,8 @@ fn find(index: usize) -> Result<sys::CUdevice, String> {
     // SAFETY: as above.
     check("", "cuDeviceGetCount", unsafe { sys::cuDeviceGetCount(&mut count) }).map_err(|e| e.to_string())?;
     if index >= count as usize {
-        return Err(format!("there are {count} NVIDIA GPUs, numbered from 0"));
+        let all: Vec<_> = (0..count).map(|i| format!("cuda:{i}")).collect();
+        return Err(format!("there is no GPU {index}; there is {}", all.join(", ")));
     }
     // SAFETY: the index is in range.
     check("", "cuDeviceGet", unsafe { sys::cuDeviceGet(&mut device, index as c_int) }).map_err(|e| e.to_string())?;

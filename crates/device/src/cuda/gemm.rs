@@ -51,16 +51,16 @@ pub struct Product {
     beta: f32,
     /// b, a, d.
     addresses: [u64; 3],
-    workspace: (u64, usize),
+    scratch: (u64, usize),
 }
 
 impl Product {
     /// Chooses the algorithm, among those that give the same bits each time.
     ///
-    /// `addresses` are those of a, b, d, the workspace and the bias if there is one.
+    /// `addresses` are those of a, b, d, the scratch and the bias if there is one.
     pub fn plan(gpu: &Gpu, gemm: &Gemm, addresses: &[u64]) -> Result<Product, Error> {
         let library = gpu.library.as_ref().ok_or_else(|| gpu.mismatch("cuBLASLt is not there".into()))?;
-        let [a, b, d, workspace, ref bias @ ..] = *addresses else {
+        let [a, b, d, scratch, ref bias @ ..] = *addresses else {
             return Err(gpu.mismatch("a product has at least four operands".into()));
         };
         let (m, n, k) = (gemm.m as u64, gemm.n as u64, gemm.k as u64);
@@ -78,10 +78,10 @@ impl Product {
             Layout::new(gpu, gemm.dtype, [n, m], gemm.batch, stride_d)?,
         ];
         let addresses = [b, a, d];
-        let workspace = (workspace, gemm.workspace.1 as usize);
-        let algorithm = choose(gpu, library, &description, &layouts, addresses, workspace)?;
+        let scratch = (scratch, gemm.scratch.1 as usize);
+        let algorithm = choose(gpu, library, &description, &layouts, addresses, scratch)?;
         let beta = if gemm.epilogue == Epilogue::Accumulate { 1.0 } else { 0.0 };
-        Ok(Product { description, layouts, algorithm, beta, addresses, workspace })
+        Ok(Product { description, layouts, algorithm, beta, addresses, scratch })
     }
 
     /// Queues it.
@@ -107,8 +107,8 @@ impl Product {
                 d,
                 layout_d,
                 &self.algorithm,
-                self.workspace.0 as *mut c_void,
-                self.workspace.1,
+                self.scratch.0 as *mut c_void,
+                self.scratch.1,
                 stream.cast(),
             )
         };
@@ -123,12 +123,12 @@ fn choose(
     description: &Description,
     layouts: &[Layout; 3],
     addresses: [u64; 3],
-    workspace: (u64, usize),
+    scratch: (u64, usize),
 ) -> Result<sys::cublasLtMatmulAlgo_t, Error> {
     use sys::cublasLtMatmulPreferenceAttributes_t as P;
     let preference = Preference::new(gpu)?;
-    preference.set(gpu, P::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(workspace.1 as u64))?;
-    // Partial sums go to the workspace and are added by a second kernel, in order; sums in place are not offered.
+    preference.set(gpu, P::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(scratch.1 as u64))?;
+    // Partial sums go to the scratch and are added by a second kernel, in order; sums in place are not offered.
     let scheme = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
     preference.set(gpu, P::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &scheme)?;
     let [b, a, d] = addresses.map(|address| 1_u32 << address.trailing_zeros().min(8));
@@ -164,7 +164,7 @@ fn choose(
     };
     check(gpu, "cublasLtMatmulAlgoGetHeuristic", status)?;
     let usable = |r: &&sys::cublasLtMatmulHeuristicResult_t| {
-        r.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && r.workspaceSize <= workspace.1
+        r.state == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && r.workspaceSize <= scratch.1
     };
     let best = results.iter().take(count as usize).find(usable);
     best.map(|r| r.algo).ok_or_else(|| gpu.failure("cublasLtMatmulAlgoGetHeuristic", "no algorithm is offered".into()))

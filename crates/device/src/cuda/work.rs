@@ -92,20 +92,7 @@ impl Work {
         match self {
             Work::Kernel(call) => {
                 let mut arguments = call.pointers();
-                let parameters = sys::CUDA_KERNEL_NODE_PARAMS {
-                    func: call.function.0,
-                    gridDimX: call.groups[0],
-                    gridDimY: call.groups[1],
-                    gridDimZ: call.groups[2],
-                    blockDimX: call.threads,
-                    blockDimY: 1,
-                    blockDimZ: 1,
-                    sharedMemBytes: call.shared_bytes,
-                    kernelParams: arguments.as_mut_ptr(),
-                    extra: null_mut(),
-                    kern: null_mut(),
-                    ctx: null_mut(),
-                };
+                let parameters = call.parameters(&mut arguments);
                 // SAFETY: the function takes as many bytes of arguments as there are; they are copied.
                 let result = unsafe { sys::cuGraphAddKernelNode_v2(&mut node, graph.0, first, count, &parameters) };
                 gpu.check("cuGraphAddKernelNode", result)?;
@@ -176,6 +163,24 @@ impl Work {
 }
 
 impl Call {
+    /// As a graph's node takes it, with the places of its arguments.
+    fn parameters(&self, arguments: &mut [*mut c_void]) -> sys::CUDA_KERNEL_NODE_PARAMS {
+        sys::CUDA_KERNEL_NODE_PARAMS {
+            func: self.function.0,
+            gridDimX: self.groups[0],
+            gridDimY: self.groups[1],
+            gridDimZ: self.groups[2],
+            blockDimX: self.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: self.shared_bytes,
+            kernelParams: arguments.as_mut_ptr(),
+            extra: null_mut(),
+            kern: null_mut(),
+            ctx: null_mut(),
+        }
+    }
+
     /// Where the driver finds each argument.
     fn pointers(&self) -> Vec<*mut c_void> {
         self.arguments.iter().map(|argument| from_ref(argument).cast_mut().cast()).collect()

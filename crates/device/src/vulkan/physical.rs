@@ -41,8 +41,8 @@ pub fn choose(instance: &Instance, index: Option<usize>, software: bool) -> Resu
     let devices = unsafe { instance.raw.enumerate_physical_devices() }.map_err(failed("vkEnumeratePhysicalDevices"))?;
     let advice = "see `vulkaninfo --summary`; install the GPU's Vulkan driver, or use --device cpu";
     if let Some(index) = index {
-        let what = format!("there is no device {index}; {} are there", devices.len());
-        return describe(instance, *devices.get(index).ok_or_else(|| unavailable(what, advice))?);
+        let Some(device) = devices.get(index) else { return Err(no_such(instance, index, &devices, advice)) };
+        return describe(instance, *device);
     }
     let kinds = [
         vk::PhysicalDeviceType::DISCRETE_GPU,
@@ -64,6 +64,19 @@ pub fn choose(instance: &Instance, index: Option<usize>, software: bool) -> Resu
     }
     let what = if devices.is_empty() { "no Vulkan device is there" } else { "no Vulkan GPU is there" };
     Err(first_error.unwrap_or_else(|| unavailable(what, advice)))
+}
+
+/// An index that no device has, with those that there are.
+fn no_such(instance: &Instance, index: usize, devices: &[vk::PhysicalDevice], advice: &str) -> Error {
+    let name = |(i, device): (usize, &vk::PhysicalDevice)| {
+        // SAFETY: the device is one of this instance.
+        let properties = unsafe { instance.raw.get_physical_device_properties(*device) };
+        format!("vulkan:{i} ({})", properties.device_name_as_c_str().unwrap_or(c"?").to_string_lossy())
+    };
+    let all: Vec<_> = devices.iter().enumerate().map(name).collect();
+    let all = if all.is_empty() { "none".into() } else { all.join(", ") };
+    let what = format!("there is no device {index}; there is {all}");
+    Error::Unavailable { device: format!("vulkan:{index}"), what, advice: advice.into() }
 }
 
 /// Everything that is asked of a device, in one query.

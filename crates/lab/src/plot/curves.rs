@@ -116,7 +116,10 @@ impl Curves {
         let summary = fs::read_to_string(run.join("run.json")).ok();
         let summary: Value = summary.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let overrides = train::config::Overrides { file: Some(run.join("config.toml")), ..Default::default() };
-        let tokens = overrides.resolve().ok().map(|config| config.batch_size * config.model.max_context);
+        let tokens = overrides
+            .resolve()
+            .ok()
+            .map(|config| config.batch_size * config.grad_accumulation * config.model.max_context);
         self.tokens_per_step = tokens.map(|tokens| tokens as f64);
         let mut words = Vec::new();
         let parameters = summary["num_parameters"].as_f64();

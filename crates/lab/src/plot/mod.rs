@@ -156,7 +156,16 @@ mod tests {
     #[test]
     fn every_panel_has_its_axes_and_legend() {
         let svg = draw(&[run("one", 200)], &Look::default()).svg();
-        for text in ["one", "3.2M parameters", "loss per token", "learning rate", "gradient norm", ">step<", ">200<", "validation"] {
+        for text in [
+            "one",
+            "3.2M parameters",
+            "loss per token",
+            "learning rate",
+            "gradient norm",
+            ">step<",
+            ">200<",
+            "validation",
+        ] {
             assert!(svg.contains(text), "{text} is missing:\n{svg}");
         }
         let two = Look { what: vec![What::Loss], tokens: true, log_y: true, ..Look::default() };

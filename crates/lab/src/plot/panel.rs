@@ -67,9 +67,8 @@ impl Layout<'_> {
         // The right margin holds half of the last label, so that none is cut.
         let frame =
             Frame { x: outer.x + 78.0, y: outer.y + 12.0, width: outer.width - 108.0, height: outer.height - 62.0 };
-        let at = |(px, py): (f64, f64)| {
-            (frame.x + x.place(px) * frame.width, frame.y + (1.0 - y.place(py)) * frame.height)
-        };
+        let at =
+            |(px, py): (f64, f64)| (frame.x + x.place(px) * frame.width, frame.y + (1.0 - y.place(py)) * frame.height);
         self.axes(scene, panel, frame, &x, &y);
         for curve in &curves {
             let points = thinned(&curve.points.iter().map(|p| at(*p)).collect::<Vec<_>>());

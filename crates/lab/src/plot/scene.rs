@@ -138,7 +138,11 @@ fn write_item(out: &mut String, item: &Item, i: usize, page: Frame) -> std::fmt:
             }
             write!(out, "<polyline points=\"")?;
             points.iter().try_for_each(|(x, y)| write!(out, "{x:.1},{y:.1} "))?;
-            write!(out, "\" fill=\"none\" stroke=\"{}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"", hex(color))?;
+            write!(
+                out,
+                "\" fill=\"none\" stroke=\"{}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"",
+                hex(color)
+            )?;
             if let Some(dash) = dash {
                 write!(out, " stroke-dasharray=\"{dash}\"")?;
             }

@@ -19,8 +19,8 @@ use tensor::DType;
 
 /// Rows and columns of the output that one GPU group computes, with 256 threads.
 const TILE: usize = 64;
-/// The library's workspace.
-const WORKSPACE_BYTES: u64 = 4 << 20;
+/// The library's scratch.
+const LIBRARY_BYTES: u64 = 4 << 20;
 
 /// `matmul`: d = op(a) op(b).
 pub static MATMUL: OpDef = OpDef {
@@ -300,13 +300,13 @@ fn library(call: &Call, s: &Sizes) -> Lowering {
         b: Operand::Input(1),
         bias: (epilogue == Epilogue::Bias).then_some(Operand::Input(2)),
         d: Operand::Output(0),
-        workspace: (Operand::Scratch(0), WORKSPACE_BYTES),
+        scratch: (Operand::Scratch(0), LIBRARY_BYTES),
     });
     let mut launches = vec![gemm];
     if epilogue == Epilogue::Accumulate {
         launches.insert(0, Launch::Copy { from: Operand::Input(2), to: Operand::Output(0) });
     }
-    Lowering { scratch: vec![WORKSPACE_BYTES], launches }
+    Lowering { scratch: vec![LIBRARY_BYTES], launches }
 }
 
 fn cases(with_c: bool) -> Vec<Case> {

@@ -1,6 +1,6 @@
 //! `rondo doctor`: what this machine offers, what it does at best, and what to do about what is missing.
 
-use super::{Failure, Outcome, product};
+use super::{Failure, Outcome, product, say};
 use device::{Choice, Device, Error, Options, probe};
 use serde::Serialize;
 use std::io::Write;
@@ -39,27 +39,40 @@ impl Finding {
 
 /// Free space below which checkpoints are at risk.
 const LITTLE_DISK: u64 = 2 << 30;
+/// Seconds of an fsync above which checkpoints are slow.
+const SLOW_SYNC: f64 = 0.1;
+/// Open files below which a program with many of them may run out.
+const FEW_FILES: u64 = 1024;
 /// Free memory below which models of a useful size won't fit.
 const LITTLE_MEMORY: u64 = 1 << 30;
 
 /// Runs the verb.
 pub fn run(args: Args) -> Outcome {
-    let findings = vec![
-        device("cpu", Choice::Cpu),
-        memory(),
-        device("cuda", Choice::Cuda(0)),
-        device("vulkan", Choice::Vulkan(None)),
-        disk(),
+    let examinations: [fn() -> Finding; 7] = [
+        memory,
+        disk,
+        open_files,
+        cores,
+        || device("cpu", Choice::Cpu),
+        || device("cuda", Choice::Cuda(0)),
+        || device("vulkan", Choice::Vulkan(None)),
     ];
-    if args.json {
-        product(super::json(&findings));
-    } else {
-        for f in &findings {
+    say(format_args!("rondo {} · measuring the devices takes a few seconds", env!("CARGO_PKG_VERSION")));
+    let mut findings = Vec::new();
+    for examine in examinations {
+        let f = examine();
+        if !args.json {
             product(format_args!("{:4}  {:7}  {}", f.verdict, f.what, f.text));
             if let Some(advice) = &f.advice {
                 product(format_args!("{:15}help: {advice}", ""));
             }
         }
+        findings.push(f);
+    }
+    if args.json {
+        product(super::json(&findings));
+    } else if findings.iter().all(|f| f.verdict != "fail") {
+        say("Try it: rondo demo");
     }
     match findings.iter().find(|f| f.verdict == "fail") {
         Some(f) => Err(Failure::failed(format!("{}: {}", f.what, f.text))),
@@ -86,6 +99,9 @@ fn device(what: &'static str, choice: Choice) -> Finding {
         let memory = gibibytes(spec.memory_bytes);
         text += &format!(" · {} units · subgroups of {} · {memory}", spec.units, spec.subgroup_size);
     }
+    if choice == Choice::Cpu {
+        text += &instructions();
+    }
     if !spec.features.is_empty() {
         text += &format!(" · {}", spec.features.join(" "));
     }
@@ -102,6 +118,24 @@ fn device(what: &'static str, choice: Choice) -> Finding {
     Finding { advice, spec: Some(spec), ..Finding::new("ok", what, text) }
 }
 
+/// Instruction sets that matter here, as far as the system names them.
+fn instructions() -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    let known = [
+        ("avx2", "AVX2"),
+        ("fma", "FMA"),
+        ("f16c", "F16C"),
+        ("avx512f", "AVX-512"),
+        ("avx512_vnni", "VNNI"),
+        ("avx512_bf16", "BF16"),
+        ("amx_tile", "AMX"),
+    ];
+    let has = |flag: &str| flags.split_whitespace().any(|f| f == flag);
+    let names: Vec<_> = known.iter().filter(|(flag, _)| has(flag)).map(|(_, name)| *name).collect();
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(" ")) }
+}
+
 fn memory() -> Finding {
     let all = probe::memory_bytes();
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -110,8 +144,10 @@ fn memory() -> Finding {
     let Some(free) = free.map(|kib| kib * 1024) else {
         return Finding::new("ok", "memory", gibibytes(all));
     };
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let limit = group.and_then(|text| text.trim().parse().ok()).map_or("none".into(), gibibytes);
+    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let group = files.iter().find_map(|file| std::fs::read_to_string(file).ok());
+    let limit =
+        group.and_then(|text| text.trim().parse().ok()).filter(|limit| *limit < all).map_or("none".into(), gibibytes);
     let text = format!("{}, {} free · limit {limit}", gibibytes(all), gibibytes(free.min(all)));
     if free < LITTLE_MEMORY {
         let advice =
@@ -137,7 +173,46 @@ fn disk() -> Finding {
         let advice = Some("checkpoints may not fit; free some space, or name another folder with --out".into());
         return Finding { advice, ..Finding::new("warn", "disk", text) };
     }
+    if seconds > SLOW_SYNC {
+        let advice =
+            Some("each checkpoint waits for the disk; a larger checkpoint.every, or a local disk, helps".into());
+        return Finding { advice, ..Finding::new("warn", "disk", text) };
+    }
     Finding::new("ok", "disk", text)
+}
+
+/// How many files may be open: each kept-open data file, and later each connection, takes one.
+fn open_files() -> Finding {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let Some(limit) = line.and_then(|line| line.split_whitespace().next()) else {
+        return Finding::new("--", "files", "the limit of open files is not known on this system".into());
+    };
+    let text = format!("{limit} may be open at once");
+    if limit.parse().is_ok_and(|n: u64| n < FEW_FILES) {
+        let advice = Some(format!("raise it for many data files or connections: ulimit -n {}", 16 * FEW_FILES));
+        return Finding { advice, ..Finding::new("warn", "files", text) };
+    }
+    Finding::new("ok", "files", text)
+}
+
+/// Threads that training takes, and what else wants the cores: threads spin between the levels of a step.
+fn cores() -> Finding {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let there = info.lines().filter(|line| line.starts_with("processor")).count().max(threads);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split_whitespace().next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let allowed =
+        if there > threads { format!(" of {there} (the rest are not this process's to use)") } else { String::new() };
+    let text = format!("{threads} threads on {threads} cores{allowed} · load {load:.1}");
+    if load > 0.5 * threads as f64 {
+        let few = (threads / 2).max(1);
+        let advice =
+            Some(format!("other programs take part of the cores, so speeds will be lower; try --threads {few}"));
+        return Finding { advice, ..Finding::new("warn", "threads", text) };
+    }
+    Finding::new("ok", "threads", text)
 }
 
 /// Seconds until a small file is durable.

@@ -2,19 +2,26 @@
 
 pub mod bench;
 pub mod check;
+pub mod completions;
 pub mod debug;
 pub mod doctor;
+pub mod manual;
 pub mod ops;
 pub mod plan;
 pub mod plot;
 pub mod run;
 pub mod samples;
+pub mod screen;
+pub mod show;
+pub mod terminal;
 pub mod train;
 pub mod tune;
 
+use ::train::config::{Config, Overrides};
 use device::{Choice, Device, Options};
 use std::fmt::Display;
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Why a verb ended early, and the exit code that says so.
 #[derive(Debug)]
@@ -49,11 +56,64 @@ impl Failure {
         Failure { code: 4, message: what.to_string() }
     }
 
-    /// Says it on stderr.
-    pub fn print(&self) {
-        if !self.message.is_empty() {
+    /// Says it on stderr; with `json` as one line of JSON, the last one.
+    pub fn print(&self, json: bool) {
+        if json && self.code != 0 {
+            say(self.json());
+        } else if !self.message.is_empty() {
             say(format_args!("error: {}", self.message));
         }
+    }
+
+    /// `{"error": …, "help": …, "code": …}`: what is wrong, what to do (or null), and the exit code.
+    fn json(&self) -> serde_json::Value {
+        let is_help = |line: &&str| line.trim_start().starts_with("help:");
+        let help: Vec<_> = self.message.lines().filter(is_help).map(|l| l.trim_start()[5..].trim()).collect();
+        let error: Vec<_> = self.message.lines().filter(|line| !is_help(line)).collect();
+        let error = match (error.join("\n"), self.code) {
+            (empty, 130 | 143) if empty.is_empty() => "interrupted".into(),
+            (empty, _) if empty.is_empty() => "a verb is missing".into(),
+            (error, _) => error,
+        };
+        let help = (!help.is_empty()).then(|| help.join("\n"));
+        serde_json::json!({ "error": error, "help": help, "code": self.code })
+    }
+}
+
+/// Prints help and version where they are asked for; everything else that the parser says becomes a failure.
+pub fn usage_error(error: clap::Error) -> Failure {
+    use clap::error::ErrorKind;
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nothing is left to tell a reader who has gone.
+            let _ = error.print();
+            Failure { code: 0, message: String::new() }
+        }
+        // A verb is missing: its help is the answer.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            Failure { code: 2, message: String::new() }
+        }
+        _ => Failure::usage(in_our_words(&error.render().to_string())),
+    }
+}
+
+/// The parser's message: without its first word, and with its tips as help.
+fn in_our_words(text: &str) -> String {
+    let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+    let lines = text.lines().filter(|line| !line.trim().is_empty()).map(|line| match line.trim_start() {
+        tip if tip.starts_with("tip: ") => format!("  help: {}", in_few_words(&tip[5..])),
+        more if more.starts_with("For more information") => "  help: `rondo help VERB` says what it takes".into(),
+        _ => line.to_string(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `a similar argument exists: '--preset'` as the question that it is.
+fn in_few_words(tip: &str) -> String {
+    match tip.strip_prefix("a similar ").and_then(|rest| rest.split_once(" exists: ")) {
+        Some((_, name)) => format!("did you mean {}?", name.replace('\'', "`")),
+        None => tip.to_string(),
     }
 }
 
@@ -80,6 +140,37 @@ impl From<::train::Error> for Failure {
             Error::Device(e) => e.into(),
             _ => Failure::failed(error),
         }
+    }
+}
+
+/// The flags of verbs about a configuration's step.
+#[derive(clap::Args, Clone, Debug)]
+pub struct StepFlags {
+    /// A named workload: hlx-simple, hlx-full, gpt-small-test, tiny-llama.
+    #[arg(required_unless_present = "config")]
+    pub preset: Option<String>,
+    /// A configuration file (TOML); its keys go over the preset's.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One key over all others, such as batch_size=8; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl StepFlags {
+    /// The configuration that they ask for, with one more key set.
+    pub fn resolve(&self, more: Option<&str>) -> Result<Config, Failure> {
+        let set = self.set.iter().map(String::as_str).chain(more).map(String::from).collect();
+        let overrides = Overrides { preset: self.preset.clone(), file: self.config.clone(), set };
+        Ok(overrides.resolve().map_err(::train::Error::from)?)
+    }
+
+    /// The same for `rondo train`.
+    pub fn source(&self) -> String {
+        let preset = self.preset.iter().map(|name| format!("--preset {name}"));
+        let file = self.config.iter().map(|file| format!("--config {}", file.display()));
+        let set = self.set.iter().map(|key| format!("--set {key}"));
+        preset.chain(file).chain(set).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -116,7 +207,7 @@ pub fn describe(device: &Device) -> String {
 /// Says something on stderr, whether or not anybody reads it.
 pub fn say(text: impl Display) {
     // Work goes on without its reader.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", terminal::painted(&text.to_string()));
 }
 
 /// Prints the product of a verb on stdout. A reader who has left (`| head`) is no error.

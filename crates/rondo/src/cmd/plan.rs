@@ -2,8 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::debug::Dial;
-use super::{DeviceFlags, Failure, Outcome, product, say};
-use ::train::config::Overrides;
+use super::{DeviceFlags, StepFlags, Failure, Outcome, product, say};
 use ::train::step;
 use graph::plan::BufferKind;
 use graph::{DeviceKind, Limits, Plan, Spec};
@@ -13,15 +12,8 @@ use std::path::{Path, PathBuf};
 /// Show a preset's training step as planned for a machine: launches, places, bytes, operations, expected time.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A named workload: hlx-simple, hlx-full, gpt-small-test, tiny-llama.
-    #[arg(required_unless_present = "config")]
-    preset: Option<String>,
-    /// A configuration file (TOML); its keys go over the preset's.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// One key over all others, such as batch_size=8; may be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    step: StepFlags,
     /// Plan for another machine: h200, cpu, or a file with its description in JSON.
     #[arg(long, value_name = "MACHINE", conflicts_with_all = ["device", "threads"])]
     spec: Option<String>,
@@ -40,10 +32,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args, dial: Dial) -> Outcome {
-    let mut set = args.set.clone();
-    set.extend(args.no_fuse.then(|| "fuse=false".into()));
-    let overrides = Overrides { preset: args.preset.clone(), file: args.config.clone(), set };
-    let config = overrides.resolve().map_err(::train::Error::from)?;
+    let config = args.step.resolve(args.no_fuse.then_some("fuse=false"))?;
     let spec = match &args.spec {
         Some(name) => {
             let spec = find_spec(name)?;
@@ -75,7 +64,7 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
         for update in &plans[1..] {
             product(format_args!("\nthe update after them:\n{}", update.table().trim_end()));
         }
-        say(format_args!("Train it: rondo train --preset {}", config.preset));
+        say(format_args!("Train it: rondo train {}", args.step.source()));
     }
     Ok(())
 }

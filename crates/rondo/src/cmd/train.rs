@@ -1,27 +1,16 @@
 //! `rondo train`: trains a model from a preset or a configuration file, or goes on with a run.
 
 use super::debug::Dial;
-use super::samples::Samples;
+use super::screen::Screen;
 use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::Overrides;
-use ::train::evaluate::Evaluation;
-use ::train::run::Row;
-use ::train::samples::{Moment, Sample};
-use ::train::summary::Summary;
-use ::train::trainer::Measured;
-use ::train::{Ending, Observer, Run, folder};
-use std::io::{IsTerminal, Write};
+use ::train::{Ending, Run, folder};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 /// Where run folders are made without --out.
 const RUNS: &str = "runs";
-/// Lines that the table has about.
-const TABLE_LINES: usize = 10;
-/// Lines of progress where stderr is no terminal.
-const PROGRESS_LINES: usize = 10;
 
 /// Train a model from a preset or a configuration file, or go on with a run.
 #[derive(clap::Args, Debug)]
@@ -59,6 +48,12 @@ pub struct Args {
     /// Run the ops one by one, as traced.
     #[arg(long)]
     no_fuse: bool,
+    /// Write event files for TensorBoard as well, into the run's folder `tensorboard`.
+    #[arg(long)]
+    tensorboard: bool,
+    /// Print the configuration as resolved, the plan's size and the expected time; write nothing.
+    #[arg(long, conflicts_with_all = ["resume", "init_only"])]
+    dry_run: bool,
     #[command(flatten)]
     device: DeviceFlags,
     /// Print run.json on stdout in place of the table.
@@ -74,6 +69,7 @@ impl Args {
         set.extend(self.steps.map(|steps| format!("steps={steps}")));
         set.extend(self.epochs.iter().flat_map(|epochs| [format!("epochs={epochs}"), "steps=0".into()]));
         set.extend(self.no_fuse.then(|| "fuse=false".into()));
+        set.extend(self.tensorboard.then(|| "log.tensorboard=true".into()));
         set
     }
 
@@ -89,16 +85,19 @@ impl Args {
 /// Runs the verb.
 pub fn run(args: Args, dial: Dial) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
-    let mut screen = Screen::new(&args, Arc::clone(&stop));
+    let mut screen = Screen::new(args.json, Arc::clone(&stop));
     if args.steps == Some(0) || args.epochs == Some(0) {
         return Err(Failure::usage(
             "a run has at least one step\n  help: --init-only writes the initial weights alone",
         ));
     }
+    if args.dry_run {
+        return dry_run(&args);
+    }
     let mut run = open(&args, &mut screen)?;
     dial.begun(&run)?;
     if args.init_only {
-        return init_only(&mut run, &mut screen);
+        return init_only(&mut run, &mut screen, args.json);
     }
     if run.step() >= run.total_steps() {
         let (path, total) = (run.path().display(), run.total_steps());
@@ -110,7 +109,7 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
     run.set_limits(limits);
     let signal = catch_signals(&stop)?;
     describe(&run);
-    screen.begin(&run);
+    screen.begin(&run, &limits);
     let ending = run.train(&stop, &mut screen);
     screen.clear();
     let ending = ending?;
@@ -118,15 +117,27 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
     screen.finish(summary, run.path());
     // All is saved: what measuring does to the state is thrown away.
     dial.ended(&mut run, &limits)?;
+    end(&run, &ending, signal.load(Ordering::Relaxed) as u8)
+}
+
+/// The picture of the run, and what to do next.
+fn end(run: &Run, ending: &Ending, signal: u8) -> Outcome {
     let folder = run.path().display();
+    match lab::plot::write(run.path()) {
+        Ok(picture) => say(format_args!("plot    {}", picture.display())),
+        // The run is whole without its picture.
+        Err(e) => say(format_args!("warning: no picture was drawn: {e}")),
+    }
     match ending {
         Ending::Finished(_) => {
+            say(format_args!("Try it:   rondo run {folder}"));
+            say(format_args!("Look:     rondo show {folder}"));
             say(format_args!("Train on: rondo train --resume {folder} --epochs N"));
             Ok(())
         }
         Ending::Interrupted(_) => {
             say(format_args!("Resume: rondo train --resume {folder}          # continues bit for bit"));
-            Err(Failure { code: signal.load(Ordering::Relaxed) as u8, message: String::new() })
+            Err(Failure { code: signal, message: String::new() })
         }
     }
 }
@@ -148,10 +159,57 @@ fn open(args: &Args, screen: &mut Screen) -> Result<Run, Failure> {
     Ok(Run::create(&device, config, &path, tuning)?)
 }
 
-fn init_only(run: &mut Run, screen: &mut Screen) -> Outcome {
+/// What the run would be, as far as that is known without running it.
+fn dry_run(args: &Args) -> Outcome {
+    let overrides = Overrides { preset: args.preset.clone(), file: args.config.clone(), set: args.settings() };
+    let config = overrides.resolve().map_err(::train::Error::from)?;
+    let device = args.device.open()?;
+    let tuning = super::tune::table(args.tuning.as_deref(), &config, device.spec())?;
+    let batches = ::train::data::Data::open(&config)?.training;
+    let plans = ::train::step::plans(&config, device.spec(), &tuning)?;
+    let kept = device::limits::known(&device, device::limits::default_file().as_deref());
+    let limits = kept.unwrap_or(device.spec().limits);
+    let steps = ::train::run::total_steps(&config, &batches);
+    // Of accumulated steps the first plan runs once a micro-batch.
+    let times = |i: usize| if i == 0 { config.grad_accumulation as f64 } else { 1.0 };
+    let seconds: f64 = plans.iter().enumerate().map(|(i, plan)| times(i) * plan.limit_seconds(&limits)).sum();
+    let bytes: u64 = graph::plan::lent_by_name(&plans).iter().map(|(_, bytes)| bytes).sum();
+    let launches: usize = plans.iter().map(|plan| plan.launches.len()).sum();
+    let least = seconds * steps as f64;
+    if args.json {
+        product(super::json(&serde_json::json!({
+            "config": config,
+            "device": device.spec(),
+            "steps": steps,
+            "steps_per_epoch": batches.steps_per_epoch(),
+            "launches": launches,
+            "bytes": bytes,
+            "limit_seconds": least,
+            "limits_measured": kept.is_some(),
+        })));
+        return Ok(());
+    }
+    product(config.to_toml().trim_end());
+    let (positions, context) = (batches.positions_per_epoch(), config.model.max_context);
+    say(format_args!("data    {} rows of {context} tokens, {positions} positions an epoch", batches.rows()));
+    say(format_args!("plan    {steps} steps of {launches} launches · memory {}", megabytes(bytes)));
+    let source = if kept.is_some() { "measured" } else { "estimated" };
+    say(format_args!(
+        "time    {:.1} s at this machine's {source} limits; small models take two to ten times that",
+        least
+    ));
+    let what = match (&args.config, &args.preset) {
+        (Some(file), _) => format!("--config {}", file.display()),
+        (None, preset) => format!("--preset {}", preset.as_deref().unwrap_or_default()),
+    };
+    say(format_args!("Nothing was written. Train it: rondo train {what}"));
+    Ok(())
+}
+
+fn init_only(run: &mut Run, screen: &mut Screen, json: bool) -> Outcome {
     run.save(screen)?;
     let path = run.path().join("checkpoints/step-0");
-    if screen.json {
+    if json {
         product(serde_json::json!({ "checkpoint": path, "num_parameters": run.trainer().num_parameters() }));
     } else {
         product(path.display());
@@ -219,167 +277,4 @@ fn describe(run: &Run) {
 
 fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
-/// What the user sees: progress on stderr, the table on stdout.
-struct Screen {
-    json: bool,
-    terminal: bool,
-    stop: Arc<AtomicBool>,
-    said_stop: bool,
-    line_shown: bool,
-    shown: Option<Instant>,
-    last_saved: Option<PathBuf>,
-    samples: Samples,
-    rows_between: usize,
-}
-
-impl Screen {
-    fn new(args: &Args, stop: Arc<AtomicBool>) -> Self {
-        Screen {
-            json: args.json,
-            terminal: std::io::stderr().is_terminal(),
-            stop,
-            said_stop: false,
-            line_shown: false,
-            shown: None,
-            last_saved: None,
-            samples: Samples::default(),
-            rows_between: 1,
-        }
-    }
-
-    fn begin(&mut self, run: &Run) {
-        if self.json {
-            return;
-        }
-        let epochs = run.total_steps().div_ceil(run.batches().steps_per_epoch());
-        self.rows_between = (epochs / TABLE_LINES).max(1);
-        let what = if run.total_steps() >= 2 * run.batches().steps_per_epoch() { "epoch" } else { "part" };
-        product(format_args!(
-            "{what:>9}  {:>7}  {:>8}  {:>8}  {:>8}  {:>9}  {:>9}  {:>8}",
-            "step", "loss", "lr", "ms", "tok/s", "valid/s", "of limit"
-        ));
-    }
-
-    /// Removes the line that is being updated.
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.line_shown) {
-            update(format_args!(""));
-        }
-    }
-
-    fn finish(&self, summary: &Summary, path: &Path) {
-        if self.json {
-            // The file is the same summary; a run that had nothing to do keeps the one it had.
-            let text = std::fs::read_to_string(path.join("run.json"));
-            product(text.unwrap_or_else(|_| serde_json::to_string_pretty(summary).unwrap_or_default()));
-        } else {
-            print_summary(summary);
-        }
-        if let Some(path) = &self.last_saved {
-            say(format_args!("saved   {}", path.display()));
-        }
-    }
-}
-
-/// Shows a line in place of the one before.
-fn update(text: impl std::fmt::Display) {
-    let mut stderr = std::io::stderr().lock();
-    // A progress line that can't be shown is no reason to stop.
-    let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
-}
-
-fn print_summary(s: &Summary) {
-    let number = |x: Option<f64>, digits: usize| x.map_or("-".to_string(), |x| format!("{x:.digits$}"));
-    product(format_args!(
-        "\n{} · {} · {} steps: final loss {}, best {}",
-        s.preset,
-        s.device_name,
-        s.steps,
-        number(s.final_loss, 4),
-        number(s.best_loss, 4)
-    ));
-    if let Some(loss) = s.validation_loss {
-        let kept = s.best_checkpoint.as_ref().map(|path| format!(" · best checkpoint {path}")).unwrap_or_default();
-        product(format_args!(
-            "validation loss {loss:.4}, best {}{kept}",
-            number(s.best_validation_loss.map(f64::from), 4)
-        ));
-    }
-    product(format_args!(
-        "median {} ms an epoch, {} ms a step ({}% of this machine's limit) · {} tok/s, {} valid tok/s · {:.2} s in all",
-        number(s.epoch_ms_median, 2),
-        number(s.step_ms_median, 3),
-        number(s.percent_of_limit, 1),
-        number(s.tokens_per_second, 0),
-        number(s.valid_tokens_per_second, 0),
-        s.wall_seconds
-    ));
-    product(format_args!("parameters sha256 {}\nlosses     sha256 {}", s.parameters_sha256, s.losses_sha256));
-}
-
-impl Observer for Screen {
-    fn step(&mut self, step: usize, of: usize, measured: &Measured) {
-        if self.stop.load(Ordering::Relaxed) && !std::mem::replace(&mut self.said_stop, true) {
-            self.clear();
-            say(format_args!("stopping after this step (Ctrl-C again to quit now)"));
-        }
-        let due = self.shown.is_none_or(|t| t.elapsed() >= Duration::from_millis(100));
-        if self.terminal && due && step < of {
-            self.shown = Some(Instant::now());
-            self.line_shown = true;
-            update(format_args!("step {step} of {of}   loss {:.4}   |g| {:.3}", measured.loss, measured.grad_norm));
-        } else if !self.terminal && step.is_multiple_of(of.div_ceil(PROGRESS_LINES)) {
-            say(format_args!("step {step} of {of}   loss {:.4}   |g| {:.3}", measured.loss, measured.grad_norm));
-        }
-    }
-
-    fn row(&mut self, row: &Row) {
-        let wanted = row.number == 1 || row.number == row.of || row.number.is_multiple_of(self.rows_between);
-        if self.json || !wanted {
-            return;
-        }
-        self.clear();
-        product(format_args!(
-            "{:>9}  {:>7}  {:>8.4}  {:>8.1e}  {:>8.2}  {:>9.0}  {:>9.0}  {:>7.1}%",
-            format_args!("{}/{}", row.number, row.of).to_string(),
-            row.step,
-            row.loss,
-            row.lr,
-            row.ms,
-            row.tokens_per_second,
-            row.valid_tokens_per_second,
-            row.percent_of_limit
-        ));
-    }
-
-    fn evaluation(&mut self, evaluation: &Evaluation) {
-        if self.json {
-            return;
-        }
-        self.clear();
-        let loss = evaluation.loss.map_or("-".into(), |loss| format!("{loss:.4}"));
-        product(format_args!("{:>9}  {:>7}  {loss:>8}", "validate", evaluation.step));
-    }
-
-    fn warning(&mut self, text: &str) {
-        self.clear();
-        say(format_args!("warning: {text}"));
-    }
-
-    fn sample(&mut self, now: &Moment) -> Result<Vec<Sample>, String> {
-        let made = self.samples.make(now)?;
-        self.clear();
-        if !self.json {
-            made.iter().for_each(|s| {
-                product(format_args!("{:>9}  {:>7}  {:?}", "sample", now.step, s.prompt.clone() + &s.text))
-            });
-        }
-        Ok(made)
-    }
-
-    fn saved(&mut self, path: &Path) {
-        self.last_saved = Some(path.into());
-    }
 }

@@ -1,8 +1,8 @@
 //! `rondo tune`: times the lowerings that a preset's step can choose from on a device, and writes the table of the best.
 #![forbid(unsafe_code)]
 
-use super::{DeviceFlags, Failure, Outcome, json, product, say};
-use ::train::config::{Config, Overrides};
+use super::{DeviceFlags, StepFlags, Failure, Outcome, json, product, say};
+use ::train::config::Config;
 use ::train::step;
 use graph::{Spec, Tuning};
 use lab::bench::tune::{Choice, Report, Timed, tune};
@@ -11,15 +11,8 @@ use std::path::{Path, PathBuf};
 /// Time every lowering that ops offer for a preset's step on this device, and write the best as a tuning table.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A named workload: hlx-simple, hlx-full, gpt-small-test.
-    #[arg(required_unless_present = "config")]
-    preset: Option<String>,
-    /// A configuration file (TOML); its keys go over the preset's.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// One key over all others, such as batch_size=8; may be repeated.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    step: StepFlags,
     /// The table's file, for `rondo train --tuning FILE`; what it holds of other steps stays.
     #[arg(long, value_name = "FILE", default_value = "tuning.json")]
     out: PathBuf,
@@ -32,8 +25,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Outcome {
-    let overrides = Overrides { preset: args.preset.clone(), file: args.config.clone(), set: args.set.clone() };
-    let config = overrides.resolve().map_err(::train::Error::from)?;
+    let config = args.step.resolve(None)?;
     // A file that can't be gone on with is said before minutes of measuring.
     let mut table = if args.out.exists() { read(&args.out)? } else { Tuning::default() };
     let folder = args.out.parent().filter(|p| !p.as_os_str().is_empty());
@@ -53,11 +45,7 @@ pub fn run(args: Args) -> Outcome {
         print(&report);
     }
     say(format_args!("saved   {}", args.out.display()));
-    let source = match (&args.config, &args.preset) {
-        (Some(file), _) => format!("--config {}", file.display()),
-        (None, preset) => format!("--preset {}", preset.as_deref().unwrap_or_default()),
-    };
-    say(format_args!("Train with it: rondo train {source} --tuning {}", args.out.display()));
+    say(format_args!("Train with it: rondo train {} --tuning {}", args.step.source(), args.out.display()));
     Ok(())
 }
 

@@ -29,7 +29,7 @@ impl Run {
         let folder = Folder::create(path, &config)?;
         let file = folder.tokenizer_file();
         tensor::file::atomic::write(&file, data.tokenizer.to_json().as_bytes()).map_err(Error::io(&file))?;
-        let metrics = Metrics::open(&folder.metrics_file(), 0)?;
+        let metrics = Metrics::open(&folder.metrics_file(), 0)?.with_events(&config, folder.tensorboard(), 0)?;
         Ok(Run {
             folder,
             batches: data.training,
@@ -78,7 +78,9 @@ impl Run {
             checkpoint::latest(&folder.checkpoints(), &region.entries, region.bytes as usize, warn)
         });
         let Some((from, saved)) = found else {
-            let what = "there is no whole checkpoint to go on from".into();
+            let what = "there is no whole checkpoint to go on from\n  help: train again from its config.toml: \
+                        rondo train --config FILE --out NEW"
+                .into();
             return Err(Error::Data { path: folder.checkpoints(), line: None, what });
         };
         let manifest = &saved.manifest;
@@ -94,6 +96,7 @@ impl Run {
         trainer.restore(&saved.state)?;
         let evaluator = evaluator(device, &config, &manifest.tuning, &trainer, data.validation)?;
         let metrics = Metrics::open(&folder.metrics_file(), manifest.step)?;
+        let metrics = metrics.with_events(&config, folder.tensorboard(), manifest.step)?;
         samples::keep(&folder.samples_file(), manifest.step)?;
         let file = folder.config_file();
         tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
