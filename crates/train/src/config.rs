@@ -346,7 +346,8 @@ impl Overrides {
         }
         if let Some(path) = &self.file {
             let origin = Origin::File(path.clone());
-            let text = std::fs::read_to_string(path).map_err(|e| error(&origin, e.to_string(), Some(NO_FILE.into())))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|e| error(&origin, e.to_string(), Some(NO_FILE.into())))?;
             let layer = parse(&text, origin.clone())?;
             // A file may begin from a preset; a run's own file names the one that it began from.
             let base = layer.get("preset").and_then(Value::as_str).filter(|_| self.preset.is_none());

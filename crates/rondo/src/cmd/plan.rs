@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::debug::Dial;
-use super::{DeviceFlags, StepFlags, Failure, Outcome, product, say};
+use super::{DeviceFlags, Failure, Outcome, StepFlags, product, say};
 use ::train::step;
 use graph::plan::BufferKind;
 use graph::{DeviceKind, Limits, Plan, Spec};

@@ -53,9 +53,10 @@ pub fn live() -> bool {
     terminal().live
 }
 
-/// Characters in a row of the terminal.
+/// Characters in a row of the terminal, asked for once.
 pub fn columns() -> usize {
-    terminal().columns.or_else(width).unwrap_or(80)
+    static COLUMNS: OnceLock<usize> = OnceLock::new();
+    *COLUMNS.get_or_init(|| terminal().columns.or_else(width).unwrap_or(80))
 }
 
 /// The width that the system tells; only asked for where there is a terminal.

@@ -1,7 +1,7 @@
 //! `rondo tune`: times the lowerings that a preset's step can choose from on a device, and writes the table of the best.
 #![forbid(unsafe_code)]
 
-use super::{DeviceFlags, StepFlags, Failure, Outcome, json, product, say};
+use super::{DeviceFlags, Failure, Outcome, StepFlags, json, product, say};
 use ::train::config::Config;
 use ::train::step;
 use graph::{Spec, Tuning};
