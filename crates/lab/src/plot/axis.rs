@@ -63,7 +63,9 @@ pub fn count(value: f64) -> String {
         v if v >= 1e3 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    format!("{}{unit}", shortest(scaled, 3))
+    // Three digits and no more than the unit's.
+    let digits = if scaled.abs() >= 100.0 { 0 } else if scaled.abs() >= 10.0 { 1 } else { 2 };
+    format!("{}{unit}", shortest(scaled, digits))
 }
 
 /// A number with about three digits; very small and very large ones with a power of ten.
@@ -81,6 +83,9 @@ pub fn number(value: f64) -> String {
 /// With at most so many digits behind the point, and none that say nothing.
 fn shortest(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
+    if !text.contains('.') {
+        return text;
+    }
     text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
@@ -100,7 +105,7 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!([0.0, 800.0, 1500.0, 2e6].map(count), ["0", "800", "1.5k", "2M"]);
+        assert_eq!([0.0, 800.0, 1500.0, 2e6, 727_808.0].map(count), ["0", "800", "1.5k", "2M", "728k"]);
         assert_eq!([0.0, 3e-4, 0.05, 2.5, 12.0].map(number), ["0", "3e-4", "0.05", "2.5", "12"]);
     }
 }

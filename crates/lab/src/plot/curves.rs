@@ -137,20 +137,29 @@ impl Curves {
     }
 }
 
-/// A curve smoothed over about `width` steps: the mean of all before, weighted by exp(-distance / width).
+/// A curve smoothed over about `width` steps: the mean of all points, weighted by exp(-distance / width).
 pub fn smoothed(points: &[(f64, f64)], width: f64) -> Points {
     if width <= 1.0 {
         return points.to_vec();
     }
-    let (mut sum, mut weight, mut last) = (0.0, 0.0, f64::NAN);
-    let step = |&(x, y): &(f64, f64)| {
-        let keep = if last.is_nan() { 0.0 } else { (-(x - last) / width).exp() };
-        last = x;
-        sum = sum * keep + y * (1.0 - (-1.0 / width).exp());
-        weight = weight * keep + 1.0 - (-1.0 / width).exp();
-        (x, sum / weight)
+    let before = weighted(points.iter(), width);
+    let mut after = weighted(points.iter().rev(), width);
+    after.reverse();
+    // Each point is in both sums.
+    let sums = before.iter().zip(&after).zip(points);
+    sums.map(|((a, b), (x, y))| (*x, (a.0 + b.0 - y) / (a.1 + b.1 - 1.0))).collect()
+}
+
+/// For each point the weighted sum of the values up to it, and of the weights.
+fn weighted<'a>(points: impl Iterator<Item = &'a (f64, f64)>, width: f64) -> Vec<(f64, f64)> {
+    let (mut sum, mut weight, mut last) = (0.0, 0.0, None::<f64>);
+    let add = |&(x, y): &(f64, f64)| {
+        let keep = last.map_or(0.0, |last| (-(x - last).abs() / width).exp());
+        last = Some(x);
+        (sum, weight) = (sum * keep + y, weight * keep + 1.0);
+        (sum, weight)
     };
-    points.iter().map(step).collect()
+    points.map(add).collect()
 }
 
 #[cfg(test)]
@@ -190,13 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn smoothing_keeps_what_is_constant_and_begins_at_the_first_value() {
+    fn smoothing_keeps_constants_and_straight_lines() {
         let flat: Points = (1..20).map(|i| (f64::from(i), 3.0)).collect();
         assert!(smoothed(&flat, 5.0).iter().all(|p| (p.1 - 3.0).abs() < 1e-12));
+        let line: Points = (1..100).map(|i| (f64::from(i), 2.0 * f64::from(i))).collect();
+        assert!((smoothed(&line, 5.0)[49].1 - 100.0).abs() < 1e-3, "it doesn't lag");
         let steps = [(1.0, 4.0), (2.0, 2.0)];
-        let smooth = smoothed(&steps, 2.0);
-        assert_eq!(smooth[0], (1.0, 4.0));
-        assert!(smooth[1].1 > 2.0 && smooth[1].1 < 4.0);
+        let half = (-0.5f64).exp();
+        assert!((smoothed(&steps, 2.0)[0].1 - (4.0 + 2.0 * half) / (1.0 + half)).abs() < 1e-12);
         assert_eq!(smoothed(&steps, 0.0), steps);
     }
 }

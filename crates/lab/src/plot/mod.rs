@@ -32,7 +32,7 @@ pub const ALL: &[What] = &[What::Loss, What::Validation, What::Lr, What::GradNor
 pub struct Look {
     /// What is drawn.
     pub what: Vec<What>,
-    /// Steps that the smoothed lines are smoothed over; 0 or 1 for none, a fiftieth of the run without a number.
+    /// Steps that the smoothed lines are smoothed over; 0 or 1 for none, a hundredth of the run without a number.
     pub smooth: Option<f64>,
     /// Losses and gradient norms on a logarithmic axis.
     pub log_y: bool,

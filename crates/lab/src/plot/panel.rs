@@ -108,7 +108,7 @@ impl Layout<'_> {
                 Panel::Lr => (&run.lr[..], false),
                 Panel::GradNorm => (&run.grad_norm[..], true),
             };
-            let width = if smooth { self.look.smooth.unwrap_or(run.steps() / 50.0) } else { 0.0 };
+            let width = if smooth { self.look.smooth.unwrap_or(run.steps() / 100.0) } else { 0.0 };
             let line = smoothed(points, width);
             if width > 1.0 && !points.is_empty() {
                 let color = lighter(color, 0.68);
@@ -137,12 +137,12 @@ impl Layout<'_> {
     fn axes(&self, scene: &mut Scene, panel: &Panel, frame: Frame, x: &Axis, y: &Axis) {
         let Frame { x: left, y: top, width, height } = frame;
         let (right, bottom) = (left + width, top + height);
-        for value in y.marks((height / 55.0) as usize) {
+        for value in y.marks((height / 45.0) as usize) {
             let at = bottom - y.place(value) * height;
             scene.line((left, at), (right, at), GRID, 1.0);
             scene.text((left - 8.0, at + 4.0), number(value), 12.0, Anchor::End, GREY);
         }
-        for value in x.marks((width / 110.0) as usize) {
+        for value in x.marks((width / 100.0) as usize) {
             let at = left + x.place(value) * width;
             scene.line((at, top), (at, bottom), GRID, 1.0);
             scene.line((at, bottom), (at, bottom + 4.0), FRAME, 1.0);

@@ -17,7 +17,7 @@ pub struct Args {
     /// What to draw, with commas between: loss, val, lr, grad_norm [default: all].
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = what)]
     what: Vec<What>,
-    /// Steps that lines are smoothed over, 0 for none [default: a fiftieth of the run].
+    /// Steps that lines are smoothed over, 0 for none [default: a hundredth of the run].
     #[arg(long, value_name = "STEPS")]
     smooth: Option<usize>,
     /// Losses and gradient norms on a logarithmic axis.
