@@ -57,7 +57,7 @@ fn usage_and_bad_files_have_exit_codes_of_their_own() {
     expect(&place.rondo("train --preset hlx-full --device cpu --threads 0"), 2, "--threads must be at least 1");
     expect(&place.rondo("train --config missing.toml"), 3, "missing.toml");
     fs::write(place.0.join("bad.toml"), "batch_siz = 4\n").unwrap();
-    expect(&place.rondo("train --preset hlx-full --config bad.toml"), 3, "bad.toml: unknown key `batch_siz`");
+    expect(&place.rondo("train --preset hlx-full --config bad.toml"), 3, "bad.toml line 1: unknown key `batch_siz`");
     let data = format!("train --preset hlx-full --set data.corpus=jsonl --set data.path=rows.jsonl {CPU}");
     expect(&place.rondo(&data), 3, "rows.jsonl");
     fs::write(place.0.join("rows.jsonl"), "{\"input\": \"a\", \"output\": \"b\"}\n{\"input\": 3}\n").unwrap();

@@ -64,7 +64,13 @@ pub fn count(value: f64) -> String {
         _ => (value, ""),
     };
     // Three digits and no more than the unit's.
-    let digits = if scaled.abs() >= 100.0 { 0 } else if scaled.abs() >= 10.0 { 1 } else { 2 };
+    let digits = if scaled.abs() >= 100.0 {
+        0
+    } else if scaled.abs() >= 10.0 {
+        1
+    } else {
+        2
+    };
     format!("{}{unit}", shortest(scaled, digits))
 }
 

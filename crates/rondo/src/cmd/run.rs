@@ -186,7 +186,7 @@ fn converse(writer: &mut Writer) -> Outcome {
                 match writer.answer(prompt.as_bytes(), &mut show) {
                     Ok(_) => {}
                     // A prompt that can't be served is no reason to leave.
-                    Err(failure) if failure.code == 2 => failure.print(),
+                    Err(failure) if failure.code == 2 => failure.print(false),
                     Err(failure) => return Err(failure),
                 }
                 show("\n");
