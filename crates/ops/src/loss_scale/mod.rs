@@ -44,7 +44,7 @@ pub static UNSCALE: OpDef = OpDef {
 /// `rescale`: the scale of the next step, and the finite steps in a row since it changed.
 pub static RESCALE: OpDef = OpDef {
     name: "rescale",
-    formula: "not finite: (max(s/2, 1), 0); else after `good_steps` steps (min(2s, most), 0); else (s, n + 1)",
+    formula: "not finite: (max(s/2, 1), 0); else after enough steps (min(2s, most), 0); else (s, n + 1)",
     infer: |params, types| {
         expect::inputs(types, 3)?;
         let expected = [("scale", DType::F32), ("good_steps", DType::U32), ("finite", DType::U32)];
