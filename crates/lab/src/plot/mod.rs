@@ -52,8 +52,6 @@ impl Default for Look {
 const WIDTH: f64 = 960.0;
 /// Height of the upper panel, and of those below it.
 const HEIGHTS: [f64; 2] = [400.0, 200.0];
-/// Where the upper panel begins.
-const TOP: f64 = 66.0;
 /// Text: titles, and what is less important.
 const INK: Color = [32, 36, 44];
 const GREY: Color = [110, 116, 128];
@@ -72,19 +70,22 @@ const COLORS: [Color; 8] = [
 /// Draws runs into one picture: losses above, learning rate and gradient norm below.
 pub fn draw(runs: &[Curves], look: &Look) -> Scene {
     let panels = panels(look);
-    let height = TOP + HEIGHTS[0] + if panels.len() > 1 { HEIGHTS[1] } else { 0.0 };
-    let mut scene = Scene::new(WIDTH, height);
+    let mut scene = Scene::new(WIDTH, 0.0);
     let title = look.title.clone().unwrap_or_else(|| title(runs));
     scene.text((24.0, 32.0), title, 19.0, Anchor::Start, INK);
+    let mut top = 44.0;
     if let [run] = runs {
         scene.text((24.0, 53.0), run.note.clone(), 12.0, Anchor::Start, GREY);
+        top += 20.0;
     }
     let layout = Layout { runs, look, tokens: look.tokens && runs.iter().all(|r| r.tokens_per_step.is_some()) };
-    let upper = Frame { x: 0.0, y: TOP, width: WIDTH, height: HEIGHTS[0] };
+    top += panels.first().map_or(0.0, |panel| layout.legend(&mut scene, panel, top));
+    scene.height = top + HEIGHTS[0] + if panels.len() > 1 { HEIGHTS[1] } else { 0.0 };
+    let upper = Frame { x: 0.0, y: top, width: WIDTH, height: HEIGHTS[0] };
     let below = panels.len().saturating_sub(1).max(1) as f64;
     for (i, panel) in panels.iter().enumerate() {
         let x = (i.max(1) - 1) as f64 * WIDTH / below;
-        let lower = Frame { x, y: TOP + HEIGHTS[0], width: WIDTH / below, height: HEIGHTS[1] };
+        let lower = Frame { x, y: top + HEIGHTS[0], width: WIDTH / below, height: HEIGHTS[1] };
         layout.panel(&mut scene, panel, if i == 0 { upper } else { lower });
     }
     scene
@@ -172,6 +173,14 @@ mod tests {
         let svg = draw(&[run("one", 200), run("two", 100)], &two).svg();
         assert!(svg.contains(">one, two<") && svg.contains(">tokens<") && svg.contains(">10k<"), "{svg}");
         assert!(!svg.contains("learning rate") && !svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn a_legend_of_many_runs_has_several_rows() {
+        let runs: Vec<_> = (0..12).map(|i| run(&format!("a-run-with-a-long-name-{i}"), 50)).collect();
+        let (few, many) = (draw(&runs[..2], &Look::default()), draw(&runs, &Look::default()));
+        assert!(many.height > few.height + 60.0);
+        assert!(many.svg().contains("and 8 more") && many.svg().contains("a-run-with-a-long-name-11, validation"));
     }
 
     #[test]

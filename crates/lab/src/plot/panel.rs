@@ -60,7 +60,7 @@ const VALIDATION: Color = COLORS[1];
 impl Layout<'_> {
     /// Draws a panel into `outer`, labels included.
     pub fn panel(&self, scene: &mut Scene, panel: &Panel, outer: Frame) {
-        let (curves, keys) = self.curves(panel);
+        let (curves, _) = self.curves(panel);
         let log = self.look.log_y && *panel != Panel::Lr;
         let y = range(&curves, log, *panel == Panel::GradNorm);
         let x = self.steps();
@@ -78,12 +78,30 @@ impl Layout<'_> {
                 scene.items.extend(dots.collect::<Vec<_>>());
             }
             let Curve { color, width, dash, .. } = *curve;
-            scene.items.push(Item::Line { points, color, width, dash, clip: frame });
+            scene.items.push(Item::Line { points, color, width, dash, clip: Some(frame) });
         }
         if let Panel::Loss { train: true, .. } = panel {
             self.skipped(scene, frame, &x);
         }
-        legend(scene, frame, &keys);
+    }
+
+    /// Draws the legend in rows from `top` on, and answers how high it is. It lies above the panels, so that it hides
+    /// nothing.
+    pub fn legend(&self, scene: &mut Scene, panel: &Panel, top: f64) -> f64 {
+        let (_, keys) = self.curves(panel);
+        let (size, row) = (12.5, 22.0);
+        let (mut x, mut y) = (24.0, top + row / 2.0);
+        for key in &keys {
+            let width = text_width(&key.text) * size + 64.0;
+            if x + width > scene.width && x > 24.0 {
+                (x, y) = (24.0, y + row);
+            }
+            let points = vec![(x, y), (x + 28.0, y)];
+            scene.items.push(Item::Line { points, color: key.color, width: 2.5, dash: key.dash, clip: None });
+            scene.text((x + 36.0, y + 4.5), key.text.clone(), size, Anchor::Start, INK);
+            x += width;
+        }
+        if keys.is_empty() { 0.0 } else { y + row / 2.0 - top }
     }
 
     /// How far a step is along the bottom, in what the bottom counts.
@@ -137,7 +155,7 @@ impl Layout<'_> {
     fn axes(&self, scene: &mut Scene, panel: &Panel, frame: Frame, x: &Axis, y: &Axis) {
         let Frame { x: left, y: top, width, height } = frame;
         let (right, bottom) = (left + width, top + height);
-        for value in y.marks((height / 45.0) as usize) {
+        for value in y.marks(((height / 30.0) as usize).min(7)) {
             let at = bottom - y.place(value) * height;
             scene.line((left, at), (right, at), GRID, 1.0);
             scene.text((left - 8.0, at + 4.0), number(value), 12.0, Anchor::End, GREY);
@@ -198,20 +216,4 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         kept.extend(ends.into_iter().flatten().copied());
     }
     kept
-}
-
-/// In the upper right corner, where curves of losses leave room.
-fn legend(scene: &mut Scene, frame: Frame, keys: &[Key]) {
-    let Some(widest) = keys.iter().map(|key| text_width(&key.text)).max_by(f64::total_cmp) else { return };
-    let (size, row) = (12.5, 20.0);
-    let width = widest * size + 58.0;
-    let height = row * keys.len() as f64 + 10.0;
-    let place = Frame { x: frame.x + frame.width - width - 8.0, y: frame.y + 8.0, width, height };
-    scene.items.push(Item::Box { frame: place, fill: [250, 250, 252] });
-    for (i, key) in keys.iter().enumerate() {
-        let y = place.y + 5.0 + row * (i as f64 + 0.5);
-        let points = vec![(place.x + 10.0, y), (place.x + 38.0, y)];
-        scene.items.push(Item::Line { points, color: key.color, width: 2.5, dash: key.dash, clip: scene.page() });
-        scene.text((place.x + 46.0, y + 4.5), key.text.clone(), size, Anchor::Start, INK);
-    }
 }

@@ -60,7 +60,7 @@ impl Page {
                 let scaled: Vec<_> = points.iter().map(|(x, y)| (x * SCALE, y * SCALE)).collect();
                 let pieces = dash.map_or_else(|| vec![scaled.clone()], |dash| dashes(&scaled, dash * SCALE));
                 for piece in &pieces {
-                    self.line(piece, width * SCALE / 2.0, *color, clip);
+                    self.line(piece, width * SCALE / 2.0, *color, *clip);
                 }
             }
             Item::Box { frame, fill } => {
@@ -70,8 +70,7 @@ impl Page {
                 }
             }
             Item::Dot { at: (x, y), radius, color } => {
-                let clip = Frame { x: 0.0, y: 0.0, width: self.width as f64, height: self.height as f64 };
-                self.line(&[(x * SCALE, y * SCALE)], radius * SCALE, *color, &clip);
+                self.line(&[(x * SCALE, y * SCALE)], radius * SCALE, *color, None);
             }
             Item::Text { at, text, size, anchor, color, upwards } => {
                 self.text((at.0 * SCALE, at.1 * SCALE), text, size * SCALE, *anchor, *color, *upwards);
@@ -93,7 +92,8 @@ impl Page {
     }
 
     /// All within `radius` of the line; a pixel that several segments touch is covered as by the nearest.
-    fn line(&mut self, points: &[(f64, f64)], radius: f64, color: Color, clip: &Frame) {
+    fn line(&mut self, points: &[(f64, f64)], radius: f64, color: Color, clip: Option<Frame>) {
+        let clip = clip.unwrap_or(Frame { x: 0.0, y: 0.0, width: self.width as f64, height: self.height as f64 });
         let area = self.area(clip.x, clip.y, clip.x + clip.width, clip.y + clip.height);
         let mut touched = Vec::new();
         let ends = |i: usize| (points[i], points[(i + 1).min(points.len() - 1)]);

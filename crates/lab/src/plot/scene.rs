@@ -42,8 +42,8 @@ pub enum Item {
         width: f64,
         /// Lengths of dashes and of the gaps between them.
         dash: Option<f64>,
-        /// It is seen in this box only.
-        clip: Frame,
+        /// It is seen in this box only, or everywhere.
+        clip: Option<Frame>,
     },
     /// A filled box.
     Box {
@@ -95,15 +95,9 @@ impl Scene {
         Scene { width, height, items: Vec::new() }
     }
 
-    /// The whole page.
-    pub fn page(&self) -> Frame {
-        Frame { x: 0.0, y: 0.0, width: self.width, height: self.height }
-    }
-
     /// A straight line.
     pub fn line(&mut self, from: (f64, f64), to: (f64, f64), color: Color, width: f64) {
-        let clip = self.page();
-        self.items.push(Item::Line { points: vec![from, to], color, width, dash: None, clip });
+        self.items.push(Item::Line { points: vec![from, to], color, width, dash: None, clip: None });
     }
 
     /// A line of text that reads from left to right.
@@ -121,17 +115,17 @@ impl Scene {
         );
         for (i, item) in self.items.iter().enumerate() {
             // A string takes whatever is written to it.
-            let _ = write_item(&mut out, item, i, self.page());
+            let _ = write_item(&mut out, item, i);
         }
         out.push_str("</svg>\n");
         out
     }
 }
 
-fn write_item(out: &mut String, item: &Item, i: usize, page: Frame) -> std::fmt::Result {
+fn write_item(out: &mut String, item: &Item, i: usize) -> std::fmt::Result {
     match item {
         Item::Line { points, color, width, dash, clip } => {
-            if *clip != page {
+            if let Some(clip) = clip {
                 write!(out, "<clipPath id=\"c{i}\">")?;
                 write_frame(out, clip)?;
                 writeln!(out, "/></clipPath>")?;
@@ -146,7 +140,7 @@ fn write_item(out: &mut String, item: &Item, i: usize, page: Frame) -> std::fmt:
             if let Some(dash) = dash {
                 write!(out, " stroke-dasharray=\"{dash}\"")?;
             }
-            if *clip != page {
+            if clip.is_some() {
                 write!(out, " clip-path=\"url(#c{i})\"")?;
             }
             writeln!(out, "/>")

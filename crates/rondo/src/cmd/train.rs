@@ -195,8 +195,7 @@ fn dry_run(args: &Args) -> Outcome {
     say(format_args!("plan    {steps} steps of {launches} launches · memory {}", megabytes(bytes)));
     let source = if kept.is_some() { "measured" } else { "estimated" };
     say(format_args!(
-        "time    {:.1} s at this machine's {source} limits; small models take two to ten times that",
-        least
+        "time    at least {least:.1} s, at this machine's {source} limits; `rondo plan` shows launch by launch"
     ));
     let what = match (&args.config, &args.preset) {
         (Some(file), _) => format!("--config {}", file.display()),
