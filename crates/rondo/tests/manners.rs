@@ -200,7 +200,7 @@ fn every_shell_has_its_completions() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = place.rondo(&format!("completions {shell}"));
         let script = out(&output);
-        assert!(code(&output) == 0 && script.contains("--dry-run") && script.contains("plot"), "{shell}");
+        assert!(code(&output) == 0 && script.contains("dry-run") && script.contains("plot"), "{shell}");
     }
     expect(&place.rondo("completions tcsh"), 2, "tcsh");
 }
