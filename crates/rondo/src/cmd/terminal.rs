@@ -66,7 +66,7 @@ fn width() -> Option<usize> {
     }
     let stdin = std::process::Stdio::from(std::fs::File::open("/dev/tty").ok()?);
     let out = std::process::Command::new("stty").arg("size").stdin(stdin).output().ok()?;
-    String::from_utf8(out.stdout).ok()?.split_whitespace().nth(1)?.parse().ok()
+    String::from_utf8(out.stdout).ok()?.split_whitespace().nth(1)?.parse().ok().filter(|n| *n > 0)
 }
 
 /// A message with its first word in color: `error:`, `warning:`, and lines that begin with `help:`.
