@@ -1,5 +1,6 @@
 //! Training: batches, optimizer, checkpoints and run folders. One training step is one graph.
 
+pub mod bigram;
 pub mod checkpoint;
 pub mod config;
 pub mod data;

@@ -400,3 +400,21 @@ fn a_small_gpt_learns_plain_text() {
     let (summary, losses) = train(&cpu(2), config, &place.run("a"));
     assert!(losses[0] > 5.0 && summary.final_loss.unwrap() < 2.5, "{} to {:?}", losses[0], summary.final_loss);
 }
+
+#[test]
+fn a_run_whose_length_is_set_on_the_way_is_the_run_of_that_length() {
+    let place = Place::new("length");
+    let wsd = ["schedule.kind=wsd", "schedule.warmup_steps=2", "schedule.decay_steps=10", "steps=40"];
+    let mut run = Run::create(&cpu(1), small(&wsd), &place.run("set"), Tuning::default()).unwrap();
+    let go = AtomicBool::new(false);
+    run.advance(5, &go, &mut ()).unwrap();
+    assert_eq!(run.step(), 5);
+    let refused = run.set_length(12, 10).unwrap_err().to_string();
+    assert!(refused.contains("with 12 steps, step 4 would have had another rate"), "{refused}");
+    run.set_length(12, 7).unwrap();
+    let (set, losses) = finish(&mut run, &mut ());
+    let config = Overrides { file: Some(place.run("set").join("config.toml")), ..Overrides::default() };
+    let (whole, expected) = train(&cpu(2), config.resolve().unwrap(), &place.run("whole"));
+    assert_eq!((hashes(&set), losses), (hashes(&whole), expected));
+    assert_eq!(set.config.schedule.decay_steps, 7);
+}

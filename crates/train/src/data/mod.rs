@@ -285,6 +285,13 @@ impl Batches {
         &self.sha256
     }
 
+    /// The tokens of a row, each with the target that should follow it, where that counts. Rows count in file order.
+    pub fn pairs(&self, row: usize) -> impl Iterator<Item = (u32, u32)> {
+        let range = row * self.context..(row + 1) * self.context;
+        let pairs = self.rows.tokens[range.clone()].iter().copied().zip(self.rows.targets[range].iter().copied());
+        pairs.filter(|(_, target)| *target != self.rows.ignore)
+    }
+
     /// Places in the epoch of a step's rows, and the epoch.
     fn places(&self, step: usize) -> (usize, std::ops::Range<usize>) {
         let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());

@@ -2,12 +2,13 @@
 
 use super::books::Books;
 use super::{Run, total_steps};
-use crate::config::{Config, Overrides};
+use crate::config::{Config, ConfigError, Origin, Overrides};
 use crate::data::{Batches, Data, Staging};
 use crate::evaluate::Evaluator;
 use crate::folder::Folder;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
+use crate::schedule::Schedule;
 use crate::summary::History;
 use crate::trainer::Trainer;
 use crate::{Error, checkpoint, samples, step};
@@ -123,6 +124,27 @@ impl Run {
             limits: None,
             config,
         })
+    }
+
+    /// Changes how many steps the run has, and in how many of them its rate falls; config.toml then says so. The run is
+    /// the one that had this length from the start.
+    ///
+    /// # Errors
+    /// When the steps done so far would have had other rates, or config.toml can't be written.
+    pub fn set_length(&mut self, steps: usize, decay_steps: usize) -> Result<(), Error> {
+        let schedule = Schedule { decay_steps, ..self.config.schedule.clone() };
+        let config = Config { steps, schedule, ..self.config.clone() };
+        let rate = |c: &Config, done| c.schedule.rate(c.optimizer.lr, done, total_steps(c, &self.batches));
+        let problem = config.schedule.problem().map(|what| format!("schedule.{what}"));
+        let other = (0..self.step()).find(|done| rate(&config, *done) != rate(&self.config, *done));
+        let other = other.map(|done| format!("with {steps} steps, step {} would have had another rate", done + 1));
+        if let Some(what) = problem.or(other) {
+            return Err(ConfigError { origin: Origin::Resolved, what, help: None }.into());
+        }
+        let file = self.folder.config_file();
+        tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
+        self.config = config;
+        Ok(())
     }
 }
 

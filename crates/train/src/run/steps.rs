@@ -46,10 +46,30 @@ impl Run {
     fn take_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<(), Error> {
         let total = self.total_steps();
         let first = self.step();
+        self.advance(total, stop, observer)?;
+        self.save(observer)?;
+        let finished = self.step() >= total;
+        let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
+        let file = self.folder.summary_file();
+        if self.step() > first || !file.exists() {
+            let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
+            tensor::file::atomic::write(&file, text.as_bytes()).map_err(Error::io(&file))?;
+        }
+        let ending = if finished { Ending::Finished } else { Ending::Interrupted };
+        Ok(ending(Box::new(summary)))
+    }
+
+    /// Trains until `until` steps are done, or until `stop` is set: a stretch of a run, with what is due in it.
+    ///
+    /// # Errors
+    /// As `train`.
+    pub fn advance(&mut self, until: usize, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<(), Error> {
+        let total = self.total_steps();
+        let until = until.min(total);
         self.begin(total);
         let every = self.config.checkpoint.every;
-        let mut submitted = first;
-        while submitted < total && !stop.load(Ordering::Relaxed) {
+        let mut submitted = self.step();
+        while submitted < until && !stop.load(Ordering::Relaxed) {
             let most = self.most_in_flight();
             self.submit(submitted, most == 1)?;
             submitted += 1;
@@ -139,6 +159,7 @@ impl Run {
     fn begin(&mut self, total: usize) {
         let steps = total.saturating_sub(self.step());
         self.history.reserve(steps.min(1 << 24));
+        self.before_sec = self.elapsed_sec();
         self.books = Books {
             flight: VecDeque::with_capacity(SLOTS),
             measured: Vec::with_capacity(SLOTS),
