@@ -30,6 +30,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    Demo(cmd::demo::Args),
     Train(cmd::train::Args),
     Run(cmd::run::Args),
     Plan(cmd::plan::Args),
@@ -86,6 +87,7 @@ fn asked_color(words: &[OsString]) -> Color {
 
 fn run(verb: Verb, dial: Dial) -> cmd::Outcome {
     match verb {
+        Verb::Demo(args) => cmd::demo::run(args),
         Verb::Train(args) => cmd::train::run(args, dial),
         Verb::Run(args) => cmd::run::run(args),
         Verb::Plan(args) => cmd::plan::run(args, dial),

@@ -127,3 +127,22 @@ fn what_cannot_be_used_is_named() {
         fs::remove_file(path).unwrap();
     }
 }
+
+#[test]
+fn documents_in_lines_are_the_documents_in_files() {
+    let folder = file("documents", b"").with_extension("d");
+    fs::create_dir_all(&folder).unwrap();
+    let texts = ["one two three four\n", "f\u{fc}nf \"sechs\"\n"];
+    for (i, text) in texts.iter().enumerate() {
+        fs::write(folder.join(format!("{i}.txt")), text).unwrap();
+    }
+    let lines: Vec<_> = texts.iter().map(|t| serde_json::json!({ "text": t, "more": 1 }).to_string()).collect();
+    let path = file("documents.jsonl", format!("{}\n\n", lines.join("\r\n")).as_bytes());
+    let in_files = open("gpt-small-test", "text", folder.to_str().unwrap()).unwrap();
+    assert_eq!(open("gpt-small-test", "text", path.to_str().unwrap()).unwrap(), in_files);
+    fs::write(&path, "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n").unwrap();
+    let said = open("gpt-small-test", "text", path.to_str().unwrap()).unwrap_err();
+    assert!(said.contains("documents.jsonl line 2: missing field `text`"), "{said}");
+    fs::remove_dir_all(folder).unwrap();
+    fs::remove_file(path).unwrap();
+}

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod completions;
 pub mod debug;
+pub mod demo;
 pub mod doctor;
 pub mod manual;
 pub mod ops;

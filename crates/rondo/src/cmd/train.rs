@@ -219,7 +219,7 @@ fn init_only(run: &mut Run, screen: &mut Screen, json: bool) -> Outcome {
 
 /// The first signal, Ctrl-C or a request to end, asks for a stop after the step; the second ends the process. Answers
 /// where the exit code of the first one will be.
-fn catch_signals(stop: &Arc<AtomicBool>) -> Result<Arc<AtomicUsize>, Failure> {
+pub(super) fn catch_signals(stop: &Arc<AtomicBool>) -> Result<Arc<AtomicUsize>, Failure> {
     let first = Arc::new(AtomicUsize::new(130));
     for (signal, code) in [(signal_hook::consts::SIGINT, 130u8), (signal_hook::consts::SIGTERM, 143)] {
         use signal_hook::flag;

@@ -1,6 +1,7 @@
 //! Training data: rows of tokens with their targets, cut into batches, in file order or shuffled.
 #![forbid(unsafe_code)]
 
+mod documents;
 mod hlx;
 mod order;
 mod source;
@@ -120,7 +121,7 @@ impl Data {
     /// # Errors
     /// As `open`.
     pub fn open_with(config: &Config, stored: Option<&Path>) -> Result<Data, Error> {
-        let (training, validation) = texts(config)?;
+        let (training, validation) = texts(config, stored)?;
         let tokenizer = tokenizer(config, &training, stored)?;
         let name = if config.data.path.is_empty() { "the built-in data" } else { config.data.path.as_str() };
         let batches = |texts: &Texts, count: usize, purpose: &str| {
@@ -145,7 +146,7 @@ impl Data {
 }
 
 /// Training and validation texts.
-fn texts(config: &Config) -> Result<(Texts, Texts), Error> {
+fn texts(config: &Config, stored: Option<&Path>) -> Result<(Texts, Texts), Error> {
     let (path, fraction) = (Path::new(&config.data.path), config.eval.fraction);
     let pairs = |texts: Vec<String>, path: &Path| -> Texts {
         texts.into_iter().map(|text| (path.to_path_buf(), text.into_bytes())).collect()
@@ -161,7 +162,7 @@ fn texts(config: &Config) -> Result<(Texts, Texts), Error> {
         }
         Corpus::Text => {
             let built_in = || vec![Document { path: "the built-in text".into(), bytes: text::TALE.into() }];
-            let documents = if config.data.path.is_empty() { built_in() } else { source::read(path, None)? };
+            let documents = if config.data.path.is_empty() { built_in() } else { documents::read(path, stored)? };
             let (mut training, mut validation) = (Texts::new(), Texts::new());
             for document in documents {
                 let (begin, end) = split::text(&document.bytes, fraction);

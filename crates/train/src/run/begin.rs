@@ -1,8 +1,8 @@
 //! How a run begins: in a new folder, or from the latest whole checkpoint of one.
 
 use super::books::Books;
-use super::{Run, total_steps};
-use crate::config::{Config, ConfigError, Origin, Overrides};
+use super::{Length, Run, total_steps};
+use crate::config::{Checkpoint, Config, ConfigError, Eval, Origin, Overrides};
 use crate::data::{Batches, Data, Staging};
 use crate::evaluate::Evaluator;
 use crate::folder::Folder;
@@ -126,17 +126,23 @@ impl Run {
         })
     }
 
-    /// Changes how many steps the run has, and in how many of them its rate falls; config.toml then says so. The run is
-    /// the one that had this length from the start.
+    /// Changes how long the run is; config.toml then says so. The run is the one that had this length from the start.
     ///
     /// # Errors
     /// When the steps done so far would have had other rates, or config.toml can't be written.
-    pub fn set_length(&mut self, steps: usize, decay_steps: usize) -> Result<(), Error> {
-        let schedule = Schedule { decay_steps, ..self.config.schedule.clone() };
-        let config = Config { steps, schedule, ..self.config.clone() };
+    pub fn set_length(&mut self, length: Length) -> Result<(), Error> {
+        let Length { steps, decay_steps, eval_every, checkpoint_every } = length;
+        let now = &self.config;
+        let config = Config {
+            steps,
+            schedule: Schedule { decay_steps, ..now.schedule.clone() },
+            eval: Eval { every: eval_every, ..now.eval.clone() },
+            checkpoint: Checkpoint { every: checkpoint_every, ..now.checkpoint.clone() },
+            ..now.clone()
+        };
         let rate = |c: &Config, done| c.schedule.rate(c.optimizer.lr, done, total_steps(c, &self.batches));
         let problem = config.schedule.problem().map(|what| format!("schedule.{what}"));
-        let other = (0..self.step()).find(|done| rate(&config, *done) != rate(&self.config, *done));
+        let other = (0..self.step()).find(|done| rate(&config, *done) != rate(now, *done));
         let other = other.map(|done| format!("with {steps} steps, step {} would have had another rate", done + 1));
         if let Some(what) = problem.or(other) {
             return Err(ConfigError { origin: Origin::Resolved, what, help: None }.into());

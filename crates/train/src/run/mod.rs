@@ -44,6 +44,19 @@ pub struct Run {
     limits: Option<Limits>,
 }
 
+/// How long a run is, and how often it evaluates and saves on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Steps in all.
+    pub steps: usize,
+    /// The last steps, in which the rate of `wsd` falls; 0 with other schedules.
+    pub decay_steps: usize,
+    /// Steps between evaluations.
+    pub eval_every: usize,
+    /// Steps between checkpoints.
+    pub checkpoint_every: usize,
+}
+
 impl Run {
     /// Where it computes.
     pub fn device(&self) -> &Device {

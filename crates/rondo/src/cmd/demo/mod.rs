@@ -1,0 +1,241 @@
+//! `rondo demo`: with nothing but this program, trains a small model on the project's own source and documents.
+
+mod dial;
+mod pace;
+mod screen;
+
+use super::train::catch_signals;
+use super::{DeviceFlags, Failure, Outcome, json, product, say};
+use ::train::bigram::Bigram;
+use ::train::config::Overrides;
+use ::train::data::Batches;
+use ::train::folder;
+use ::train::summary::Summary;
+use ::train::{Ending, Error, Run};
+use device::Device;
+use graph::Tuning;
+use pace::Pace;
+use screen::Screen;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The project's source and documents, a line of JSON each.
+const CORPUS: &str = include_str!(concat!(env!("OUT_DIR"), "/corpus.jsonl"));
+/// Where run folders are made without --out.
+const RUNS: &str = "runs";
+/// The share of this machine's limit that the first guess at a step's time takes.
+const EXPECTED_SHARE: f64 = 0.4;
+/// What training gets of the time at least, whatever the tokenizer took.
+const LEAST_TRAINING: f64 = 0.5;
+
+/// Train a small model on this project's own source in under a minute, with nothing to download.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Minutes that it takes, about.
+    #[arg(long, value_name = "M", default_value_t = 0.75)]
+    minutes: f64,
+    /// Learn this text file (UTF-8, or JSONL with `text` in each line), or all files of this folder.
+    #[arg(long, value_name = "FILE")]
+    text: Option<PathBuf>,
+    /// Layers; width, heads, batch and learning rate follow.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=32))]
+    depth: u32,
+    /// Seed of the initial weights and of the order of the text.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// The run's folder [default: a free runs/demo-SEED].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceFlags,
+    /// Print what it came to as JSON on stdout, in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the demo came to.
+#[derive(serde::Serialize)]
+struct Report<'a> {
+    /// The run's folder.
+    run: &'a Path,
+    /// Mean nats per token of the held-out text: the model's, and those of a table of token pairs.
+    validation_loss: f64,
+    bigram_loss: f64,
+    /// The same in bits per byte of text.
+    validation_bits_per_byte: f64,
+    bigram_bits_per_byte: f64,
+    /// What the table was made with.
+    bigram_lambda: f64,
+    bigram_added: f64,
+    /// Seconds from the start of the program's work to here.
+    seconds: f64,
+    /// run.json.
+    summary: &'a Summary,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Outcome {
+    let start = Instant::now();
+    if !(args.minutes > 0.0 && args.minutes <= 1e5) {
+        return Err(Failure::usage(format!("--minutes is {}; it must be above 0, and at most 100000", args.minutes)));
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let device = args.device.open()?;
+    let time = Duration::from_secs_f64(60.0 * args.minutes);
+    let mut run = create(&args, &device, time)?;
+    let held_out = Text::new(&run)?;
+    screen::describe(&run, args.depth as usize, run.batches().valid_per_epoch(), held_out.bytes_a_token);
+    say(format_args!(
+        "goal    a table of token pairs has {:.3} nats a token on the held-out text (lambda {:.2}, add {})",
+        held_out.bigram_loss, held_out.bigram.lambda, held_out.bigram.added
+    ));
+    let limits = device::limits::kept(&device, device::limits::default_file().as_deref())?;
+    run.set_limits(limits);
+    let limit_seconds = run.trainer().limit_seconds(&limits);
+    catch_signals(&stop)?;
+    let mut screen = Screen::new(&run, limit_seconds, held_out.bigram_loss, args.json, Arc::clone(&stop));
+    screen.begin();
+    let deadline = (start + time).max(Instant::now() + time.mul_f64(LEAST_TRAINING));
+    let mut pace = Pace::new(deadline, run.batches().steps_per_epoch());
+    let ending = train(&mut run, &mut pace, limit_seconds / EXPECTED_SHARE, &stop, &mut screen);
+    screen.clear();
+    let ending = ending?;
+    let (Ending::Finished(summary) | Ending::Interrupted(summary)) = &ending;
+    if let (Some(path), false) = (&screen.last_saved, args.json) {
+        let hash = &summary.parameters_sha256;
+        say(format_args!("saved   {}   sha256 {}…", path.display(), hash.get(..12).unwrap_or(hash)));
+    }
+    let folder = run.path();
+    if let Ending::Interrupted(_) = ending {
+        say(format_args!("Resume: rondo train --resume {}          # continues bit for bit", folder.display()));
+        return Err(Failure { code: 130, message: String::new() });
+    }
+    finish(&args, &run, summary, &held_out, start.elapsed());
+    Ok(())
+}
+
+/// The run, in its folder, with the text beside it.
+fn create(args: &Args, device: &Device, time: Duration) -> Result<Run, Failure> {
+    let path = args.out.clone().unwrap_or_else(|| folder::free_name(Path::new(RUNS), "demo", args.seed));
+    let text = match &args.text {
+        Some(text) => {
+            say(format_args!("data    {}", text.display()));
+            text.clone()
+        }
+        None => {
+            say(format_args!(
+                "data    this project's own source and documents: {} files, {:.2} MB",
+                CORPUS.lines().count(),
+                CORPUS.len() as f64 / 1e6
+            ));
+            own_text(&path)?
+        }
+    };
+    // A step of warm-up a second: few where there is time for few.
+    let warmup_steps = (time.as_secs_f64() as usize).clamp(5, 100);
+    let mut set = dial::settings(args.depth as usize, warmup_steps);
+    set.push(format!("seed={}", args.seed));
+    set.push(format!("data.path={}", text.display()));
+    let config = Overrides { set, ..Overrides::default() }.resolve().map_err(Error::from)?;
+    Ok(Run::create(device, config, &path, Tuning::default())?)
+}
+
+/// The embedded text as a file of the run's folder, so that the run goes on with other builds of this program too.
+fn own_text(folder: &Path) -> Result<PathBuf, Failure> {
+    let file = folder.join("corpus.jsonl");
+    if !folder.join("config.toml").exists() {
+        let failed = |path: &Path, e| Failure::from(Error::io(path)(e));
+        std::fs::create_dir_all(folder).map_err(|e| failed(folder, e))?;
+        tensor::file::atomic::write(&file, CORPUS.as_bytes()).map_err(|e| failed(&file, e))?;
+    }
+    Ok(file)
+}
+
+/// Trains, with the length set again from what steps really take as long as the rate doesn't fall yet.
+fn train(
+    run: &mut Run,
+    pace: &mut Pace,
+    expected: f64,
+    stop: &AtomicBool,
+    screen: &mut Screen,
+) -> Result<Ending, Failure> {
+    let mut length = pace.length(0, expected, Instant::now());
+    run.set_length(length)?;
+    screen.length(run.config());
+    while let Some(next) = pace.next(run.step(), length) {
+        run.advance(next, stop, screen)?;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        length = pace.again(run.step(), length, Instant::now());
+        run.set_length(length)?;
+        screen.length(run.config());
+    }
+    if pace.is_capped(length) {
+        screen.clear();
+        say(format_args!("note    {} steps are all that help: more passes over so little text learn it by heart", length.steps));
+    }
+    Ok(run.train(stop, screen)?)
+}
+
+/// The held-out text, and what a table of token pairs comes to on it.
+struct Text {
+    bytes_a_token: f64,
+    bigram: Bigram,
+    bigram_loss: f64,
+}
+
+impl Text {
+    fn new(run: &Run) -> Result<Text, Failure> {
+        let held_out = run.validation().ok_or_else(|| Failure::failed("nothing was kept apart for validation"))?;
+        let bigram = Bigram::train(run.batches(), run.config().model.vocab_size);
+        let bytes = |batches: &Batches| -> usize {
+            (0..batches.rows()).flat_map(|row| batches.pairs(row)).map(|(_, target)| run.tokenizer().bytes(target)).sum()
+        };
+        let bytes_a_token = bytes(held_out) as f64 / held_out.valid_per_epoch() as f64;
+        Ok(Text { bytes_a_token, bigram_loss: bigram.loss(held_out), bigram })
+    }
+
+    /// Nats per token as bits per byte of text.
+    fn bits_per_byte(&self, nats: f64) -> f64 {
+        nats / std::f64::consts::LN_2 / self.bytes_a_token
+    }
+}
+
+fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, took: Duration) {
+    let model = summary.validation_loss.map_or(f64::NAN, f64::from);
+    let table = held_out.bigram_loss;
+    let (folder, bits) = (run.path(), |nats| held_out.bits_per_byte(nats));
+    if args.json {
+        product(json(&Report {
+            run: folder,
+            validation_loss: model,
+            bigram_loss: table,
+            validation_bits_per_byte: bits(model),
+            bigram_bits_per_byte: bits(table),
+            bigram_lambda: held_out.bigram.lambda,
+            bigram_added: held_out.bigram.added,
+            seconds: took.as_secs_f64(),
+            summary,
+        }));
+    } else {
+        product(format_args!(
+            "\nheld-out text, nats a token: model {model:.3} | bigram table {table:.3}   (bits a byte: {:.3} | {:.3})",
+            bits(model),
+            bits(table)
+        ));
+    }
+    if !(model < table) {
+        let more = 2.0 * args.minutes;
+        say(format_args!("The model is not below the table yet. More time helps: rondo demo --minutes {more}"));
+    }
+    say(format_args!("{:.1} s in all", took.as_secs_f64()));
+    let folder = folder.display();
+    say(format_args!("\nTalk to it:     rondo run {folder}"));
+    say(format_args!("See the curve:  rondo plot {folder}"));
+    say(format_args!("Train on:       rondo train --resume {folder} --steps {}", 2 * run.step()));
+    say(format_args!("Again, the same bits: rondo train --config {folder}/config.toml"));
+    say(format_args!("Make it yours:  rondo demo --text FILE --minutes 10"));
+}

@@ -1,0 +1,120 @@
+//! How many steps fit into the time: from what the machine should do at first, then from what steps really took.
+
+use super::dial::decay_steps;
+use ::train::run::Length;
+use std::time::{Duration, Instant};
+
+/// Lines of the table, about.
+const LINES: usize = 9;
+/// Steps after which the first are timed; the very first ones still warm up.
+const FIRST: usize = 10;
+/// Passes over the text after which a small model begins to learn it by heart.
+const PASSES: usize = 12;
+/// Least steps of a run.
+const LEAST: usize = 20;
+
+/// The clock of a run whose time is given.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    deadline: Instant,
+    most: usize,
+    mark: (Instant, usize),
+}
+
+impl Pace {
+    /// A run that should end at `deadline`, over a text of `steps_per_epoch` steps, beginning now.
+    pub fn new(deadline: Instant, steps_per_epoch: usize) -> Pace {
+        Pace { deadline, most: (PASSES * steps_per_epoch).max(LEAST), mark: (Instant::now(), 0) }
+    }
+
+    /// The length with steps of so many seconds, after `done` of them.
+    pub fn length(&self, done: usize, seconds: f64, now: Instant) -> Length {
+        let left = self.deadline.saturating_duration_since(now).as_secs_f64();
+        let fit = done + (left / seconds.max(1e-6)) as usize;
+        // The steps so far must come before the rate falls.
+        let steps = fit.min(self.most).max(LEAST).max((5 * done).div_ceil(2));
+        let eval_every = nice(steps.div_ceil(LINES));
+        Length { steps, decay_steps: decay_steps(steps), eval_every, checkpoint_every: checkpoint_every(steps) }
+    }
+
+    /// The same length with the steps that fit at the speed since the last call; how often it evaluates stays.
+    pub fn again(&mut self, done: usize, before: Length, now: Instant) -> Length {
+        let (then, first) = std::mem::replace(&mut self.mark, (now, done));
+        let seconds = now.duration_since(then).as_secs_f64() / (done - first).max(1) as f64;
+        let length = self.length(done, seconds, now);
+        if first == 0 { length } else { Length { eval_every: before.eval_every, ..length } }
+    }
+
+    /// The step until which to train before the length is set again, if it may still be: its rates so far must be those
+    /// of any length near it.
+    pub fn next(&self, done: usize, length: Length) -> Option<usize> {
+        let first = (length.steps / 5).clamp(1, FIRST);
+        let next = if done == 0 { first } else { (done / length.eval_every + 1) * length.eval_every };
+        (5 * next <= 2 * length.steps).then_some(next)
+    }
+
+    /// Whether the text is too small for the time.
+    pub fn is_capped(&self, length: Length) -> bool {
+        length.steps >= self.most
+    }
+
+    /// The time that is left.
+    pub fn left(&self, now: Instant) -> Duration {
+        self.deadline.saturating_duration_since(now)
+    }
+}
+
+/// The first checkpoint comes after the length is fixed, so that none has another one's schedule.
+fn checkpoint_every(steps: usize) -> usize {
+    steps.div_ceil(2)
+}
+
+/// The number from 1, 2, 2.5, 5, 10 and so on that is not below `n`.
+fn nice(n: usize) -> usize {
+    let decade = 10usize.pow(n.max(1).ilog10());
+    [10, 20, 25, 50, 100].into_iter().map(|m| m * decade / 10).find(|m| *m >= n).unwrap_or(n)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_steps_are_round() {
+        assert_eq!([1, 3, 9, 11, 23, 26, 60, 100, 190].map(nice), [1, 5, 10, 20, 25, 50, 100, 100, 200]);
+    }
+
+    #[test]
+    fn a_run_ends_in_time_at_any_speed() {
+        let start = Instant::now();
+        for (ms, change) in [(1, 1.0), (25, 1.0), (25, 0.5), (25, 2.0), (400, 1.0), (1000, 1.0)] {
+            let mut pace = Pace::new(start + Duration::from_secs(45), 100_000);
+            pace.mark = (start, 0);
+            let (mut now, mut done, mut step) = (start, 0, f64::from(ms) / 1e3);
+            let mut length = pace.length(0, 0.03, now);
+            let mut set = vec![];
+            while let Some(next) = pace.next(done, length) {
+                now += Duration::from_secs_f64((next - done) as f64 * step);
+                done = next;
+                let rates_so_far = length.steps - length.decay_steps;
+                length = pace.again(done, length, now);
+                assert!(done <= rates_so_far.min(length.steps - length.decay_steps), "{ms} ms: {done} {length:?}");
+                assert!(length.checkpoint_every > done);
+                set.push((done, length.steps));
+                step = f64::from(ms) / 1e3 * if done >= FIRST { change } else { 1.0 };
+            }
+            now += Duration::from_secs_f64((length.steps - done) as f64 * step);
+            let took = now.duration_since(start).as_secs_f64();
+            let least = LEAST as f64 * step + 1.0;
+            assert!(took < least.max(50.0) && (took > 35.0 || pace.is_capped(length)), "{ms} ms: {took} s, {set:?}");
+        }
+    }
+
+    #[test]
+    fn a_small_text_ends_the_run_early() {
+        let start = Instant::now();
+        let pace = Pace::new(start + Duration::from_secs(45), 7);
+        let length = pace.length(0, 0.001, start);
+        assert!(length.steps == 7 * PASSES && pace.is_capped(length));
+    }
+}

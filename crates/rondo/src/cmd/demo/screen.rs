@@ -1,0 +1,181 @@
+//! What a newcomer sees of the demo: a line of progress, a row of the table at each evaluation, samples in quotes.
+
+use crate::cmd::train::{megabytes, update};
+use crate::cmd::{product, say};
+use ::train::config::Config;
+use ::train::evaluate::Evaluation;
+use ::train::trainer::Measured;
+use ::train::{Observer, Run};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The screen, and what the next row is made of.
+pub struct Screen {
+    json: bool,
+    terminal: bool,
+    stop: Arc<AtomicBool>,
+    said_stop: bool,
+    line_shown: bool,
+    shown: Option<Instant>,
+    config: Config,
+    tokens_a_step: usize,
+    limit_seconds: f64,
+    bigram_loss: f64,
+    is_below: bool,
+    steps: usize,
+    sum: f64,
+    grad_norm: f32,
+    since: Instant,
+    until: Instant,
+    /// The checkpoint that was saved last.
+    pub last_saved: Option<PathBuf>,
+}
+
+impl Screen {
+    /// A screen for a run, which a table of token pairs with this loss is compared with.
+    pub fn new(run: &Run, limit_seconds: f64, bigram_loss: f64, json: bool, stop: Arc<AtomicBool>) -> Screen {
+        let config = run.config().clone();
+        Screen {
+            json,
+            terminal: std::io::stderr().is_terminal(),
+            stop,
+            said_stop: false,
+            line_shown: false,
+            shown: None,
+            tokens_a_step: config.batch_size * config.model.max_context,
+            limit_seconds,
+            bigram_loss,
+            is_below: false,
+            config,
+            steps: 0,
+            sum: 0.0,
+            grad_norm: 0.0,
+            since: Instant::now(),
+            until: Instant::now(),
+            last_saved: None,
+        }
+    }
+
+    /// The head of the table.
+    pub fn begin(&mut self) {
+        self.since = Instant::now();
+        if !self.json {
+            product(format_args!(
+                "\n{:>6}  {:>6}  {:>6}  {:>7}  {:>5}  {:>7}  {:>8}  {:>5}",
+                "step", "loss", "val", "lr", "|g|", "tok/s", "of limit", "left"
+            ));
+        }
+    }
+
+    /// The run's length was set.
+    pub fn length(&mut self, config: &Config) {
+        self.config = config.clone();
+    }
+
+    /// Removes the line that is being updated.
+    pub fn clear(&mut self) {
+        if std::mem::take(&mut self.line_shown) {
+            update(format_args!(""));
+        }
+    }
+
+    /// Seconds of training that a step took since the last row.
+    fn step_seconds(&self) -> f64 {
+        self.until.duration_since(self.since).as_secs_f64() / self.steps.max(1) as f64
+    }
+
+    fn left(&self, step: usize) -> String {
+        let seconds = (self.step_seconds() * self.config.steps.saturating_sub(step) as f64).round() as u64;
+        format!("{}:{:02}", seconds / 60, seconds % 60)
+    }
+
+    fn row(&mut self, step: usize, validation: f64) {
+        let lr = self.config.schedule.rate(self.config.optimizer.lr, step.saturating_sub(1), self.config.steps);
+        let seconds = self.step_seconds();
+        product(format_args!(
+            "{step:>6}  {:>6.3}  {validation:>6.3}  {lr:>7.1e}  {:>5.2}  {:>7}  {:>7.1}%  {:>5}",
+            self.sum / self.steps.max(1) as f64,
+            self.grad_norm,
+            thousands(self.tokens_a_step as f64 / seconds),
+            100.0 * self.limit_seconds / seconds,
+            self.left(step)
+        ));
+        if validation < self.bigram_loss && !std::mem::replace(&mut self.is_below, true) {
+            product(format_args!("        val is now below the table of token pairs ({:.3})", self.bigram_loss));
+        }
+    }
+}
+
+/// 49800 as `49.8k`.
+fn thousands(x: f64) -> String {
+    match x {
+        x if x >= 1e6 => format!("{:.2}M", x / 1e6),
+        x => format!("{:.1}k", x / 1e3),
+    }
+}
+
+impl Observer for Screen {
+    fn step(&mut self, step: usize, of: usize, measured: &Measured) {
+        self.steps += 1;
+        self.sum += f64::from(measured.loss);
+        self.grad_norm = measured.grad_norm;
+        self.until = Instant::now();
+        if self.stop.load(Ordering::Relaxed) && !std::mem::replace(&mut self.said_stop, true) {
+            self.clear();
+            say(format_args!("stopping after this step (Ctrl-C again to quit now)"));
+        }
+        let due = self.shown.is_none_or(|t| t.elapsed() >= Duration::from_millis(100));
+        if self.terminal && !self.json && due && step < of {
+            self.shown = Some(Instant::now());
+            self.line_shown = true;
+            let speed = thousands(self.tokens_a_step as f64 / self.step_seconds());
+            update(format_args!("{step:>6}  {:>6.3}   of {of} · {speed} tok/s · {} left", measured.loss, self.left(step)));
+        }
+    }
+
+    fn evaluation(&mut self, evaluation: &Evaluation) {
+        self.clear();
+        if !self.json {
+            self.row(evaluation.step, evaluation.loss.map_or(f64::NAN, f64::from));
+        }
+        (self.steps, self.sum, self.since) = (0, 0.0, Instant::now());
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.clear();
+        say(format_args!("warning: {text}"));
+    }
+
+    fn saved(&mut self, path: &Path) {
+        self.last_saved = Some(path.into());
+    }
+}
+
+/// What is said before the first step.
+pub fn describe(run: &Run, depth: usize, tokens: usize, bytes_a_token: f64) {
+    let (model, config) = (&run.config().model, run.config());
+    let held_out = run.validation().map_or(0, |v| v.valid_per_epoch());
+    say(format_args!(
+        "tokens  byte-pair encoding of {}: {tokens} tokens of {bytes_a_token:.2} bytes, and {held_out} held out",
+        model.vocab_size
+    ));
+    say(format_args!(
+        "model   depth {depth} → {} layers · {} wide · {} heads · {:.2} M parameters · context {}",
+        model.num_layers,
+        model.hidden_size,
+        model.num_heads,
+        run.trainer().num_parameters() as f64 / 1e6,
+        model.max_context
+    ));
+    let (_, all) = run.trainer().memory_bytes();
+    say(format_args!(
+        "run     {}   seed {} · {} tokens a step · memory {}",
+        run.path().display(),
+        config.seed,
+        config.batch_size * model.max_context,
+        megabytes(all)
+    ));
+}
