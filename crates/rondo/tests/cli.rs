@@ -351,3 +351,49 @@ fn a_reader_that_leaves_stops_nothing() {
     assert!(child.wait().unwrap().success());
     assert!(place.0.join("a/run.json").exists());
 }
+
+#[test]
+fn the_demo_learns_its_own_source_and_says_how_to_go_on() {
+    let place = Place::new("demo");
+    expect(&place.rondo("demo --minutes 0"), 2, "--minutes is 0");
+    expect(&place.rondo("demo --depth 0"), 2, "--depth");
+    expect(&place.rondo(&format!("demo --text nowhere.txt {CPU}")), 3, "nowhere.txt");
+    assert!(!place.0.join("runs").exists(), "what can't begin leaves no folder");
+
+    let output = place.rondo(&format!("demo --minutes 0.05 --depth 1 --seed 3 {CPU}"));
+    expect(&output, 0, "Talk to it:     rondo run runs/demo-3");
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(stdout.contains("held-out text, nats a token: model ") && stdout.contains(" | bigram table "), "{stdout}");
+    assert!(!stdout.contains('\x1b') && !stderr.contains('\x1b'), "no terminal, no colours");
+    let run = place.0.join("runs/demo-3");
+    let config = fs::read_to_string(run.join("config.toml")).unwrap();
+    let summary: Value = serde_json::from_slice(&fs::read(run.join("run.json")).unwrap()).unwrap();
+    let steps = summary["steps"].as_u64().unwrap();
+    assert!(config.contains(&format!("\nsteps = {steps}\n")), "{config}");
+
+    // The text came with the program, and beside it lies all that the same bits need.
+    let again = place.rondo(&format!("train --config runs/demo-3/config.toml --out again {CPU} --json"));
+    expect(&again, 0, "");
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert_eq!(again["parameters_sha256"], summary["parameters_sha256"]);
+    // Elsewhere the run finds its text in its own folder.
+    fs::rename(&run, place.0.join("moved")).unwrap();
+    let more = place.rondo(&format!("train --resume moved --steps {} {CPU}", steps + 2));
+    expect(&more, 0, &format!("resume  moved after step {steps}"));
+}
+
+#[test]
+fn the_demo_takes_a_text_and_answers_in_json() {
+    let place = Place::new("demo-text");
+    let words: String = (0..4000).map(|i| format!("word {} and {}\n", i % 17, i % 5)).collect();
+    fs::write(place.0.join("my.txt"), words).unwrap();
+    let output = place.rondo(&format!("demo --text my.txt --minutes 0.05 --depth 2 --out mine --json {CPU}"));
+    expect(&output, 0, "data    my.txt");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name} in {report}"));
+    assert!(number("bigram_loss") > 0.0 && number("validation_loss") > 0.0);
+    let ratio = number("bigram_loss") / number("bigram_bits_per_byte");
+    assert!((ratio - number("validation_loss") / number("validation_bits_per_byte")).abs() < 1e-9);
+    assert_eq!((&report["run"], &report["summary"]["preset"]), (&"mine".into(), &"demo".into()));
+    assert!(place.0.join("mine/tokenizer.json").exists());
+}

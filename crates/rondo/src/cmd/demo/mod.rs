@@ -1,5 +1,6 @@
 //! `rondo demo`: with nothing but this program, trains a small model on the project's own source and documents.
 
+mod curve;
 mod dial;
 mod pace;
 mod screen;
@@ -16,6 +17,7 @@ use device::Device;
 use graph::Tuning;
 use pace::Pace;
 use screen::Screen;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -221,13 +223,17 @@ fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, took: Dura
             summary,
         }));
     } else {
+        let picture = std::io::stdout().is_terminal().then(|| curve::curve(&run.history().losses, table)).flatten();
+        if let Some(picture) = picture {
+            product(format_args!("\n{picture}"));
+        }
         product(format_args!(
             "\nheld-out text, nats a token: model {model:.3} | bigram table {table:.3}   (bits a byte: {:.3} | {:.3})",
             bits(model),
             bits(table)
         ));
     }
-    if !(model < table) {
+    if model.is_nan() || model >= table {
         let more = 2.0 * args.minutes;
         say(format_args!("The model is not below the table yet. More time helps: rondo demo --minutes {more}"));
     }
@@ -238,4 +244,20 @@ fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, took: Dura
     say(format_args!("Train on:       rondo train --resume {folder} --steps {}", 2 * run.step()));
     say(format_args!("Again, the same bits: rondo train --config {folder}/config.toml"));
     say(format_args!("Make it yours:  rondo demo --text FILE --minutes 10"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_text_is_this_project() {
+        let documents: Vec<Value> = CORPUS.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let field = |document: &Value, name: &str| document[name].as_str().unwrap().to_string();
+        let paths: Vec<_> = documents.iter().map(|d| field(d, "path")).collect();
+        assert!(paths.is_sorted() && paths.iter().all(|p| !p.contains("LICENSE") && !p.contains("target")), "{paths:?}");
+        let this = documents.iter().find(|d| field(d, "path").ends_with("src/cmd/demo/mod.rs")).unwrap();
+        assert_eq!(field(this, "text"), include_str!("mod.rs").replace("\r\n", "\n"));
+    }
 }
