@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What is looked through, in the workspace; in a packaged crate there is its own source alone.
-const PLACES: &[&str] = &["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "bench", "crates", "docs", "peers", "presets"];
+const PLACES: &[&str] =
+    &["ARCHITECTURE.md", "CONTRIBUTING.md", "README.md", "bench", "crates", "docs", "peers", "presets"];
 /// What counts as source or document.
 const EXTENSIONS: &[&str] = &["rs", "cu", "cuh", "comp", "glsl", "py", "toml", "md", "txt"];
 

@@ -42,9 +42,8 @@ fn the_table_is_the_formula() {
     let loss = -test.iter().map(|(a, b)| p(*a, *b).ln()).sum::<f64>() / test.len() as f64;
     assert!((table.loss(&held_out) - loss).abs() < 1e-9, "{} {loss}", table.loss(&held_out));
     // It was chosen, not left at what a text without enough rows has, and it beats both of its parts.
-    let single = -test.iter().map(|(_, b)| {
-        ((seconds.get(b).unwrap_or(&0.0) + table.added) / (train.len() as f64 + table.added * 300.0)).ln()
-    });
+    let seen = |b: &u32| seconds.get(b).unwrap_or(&0.0) + table.added;
+    let single = test.iter().map(|(_, b)| -(seen(b) / (train.len() as f64 + table.added * 300.0)).ln());
     assert!(table.lambda > 0.1 && table.lambda < 0.99, "{}", table.lambda);
     assert!(loss < single.sum::<f64>() / test.len() as f64);
 }

@@ -409,7 +409,7 @@ fn a_run_whose_length_is_set_on_the_way_is_the_run_of_that_length() {
     let go = AtomicBool::new(false);
     run.advance(5, &go, &mut ()).unwrap();
     assert_eq!(run.step(), 5);
-    let length = |decay_steps| Length { steps: 12, decay_steps, eval_every: 0, checkpoint_every: 6 };
+    let length = |decay_steps| Length { steps: 12, decay_steps, eval_every: 0, checkpoint_every: 6, sample_every: 0 };
     let refused = run.set_length(length(10)).unwrap_err().to_string();
     assert!(refused.contains("with 12 steps, step 4 would have had another rate"), "{refused}");
     run.set_length(length(7)).unwrap();

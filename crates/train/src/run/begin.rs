@@ -2,7 +2,7 @@
 
 use super::books::Books;
 use super::{Length, Run, total_steps};
-use crate::config::{Checkpoint, Config, ConfigError, Eval, Origin, Overrides};
+use crate::config::{Checkpoint, Config, ConfigError, Eval, Origin, Overrides, Sample};
 use crate::data::{Batches, Data, Staging};
 use crate::evaluate::Evaluator;
 use crate::folder::Folder;
@@ -131,13 +131,14 @@ impl Run {
     /// # Errors
     /// When the steps done so far would have had other rates, or config.toml can't be written.
     pub fn set_length(&mut self, length: Length) -> Result<(), Error> {
-        let Length { steps, decay_steps, eval_every, checkpoint_every } = length;
+        let Length { steps, decay_steps, eval_every, checkpoint_every, sample_every } = length;
         let now = &self.config;
         let config = Config {
             steps,
             schedule: Schedule { decay_steps, ..now.schedule.clone() },
             eval: Eval { every: eval_every, ..now.eval.clone() },
             checkpoint: Checkpoint { every: checkpoint_every, ..now.checkpoint.clone() },
+            sample: Sample { every: sample_every, ..now.sample.clone() },
             ..now.clone()
         };
         let rate = |c: &Config, done| c.schedule.rate(c.optimizer.lr, done, total_steps(c, &self.batches));

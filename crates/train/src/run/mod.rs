@@ -44,7 +44,7 @@ pub struct Run {
     limits: Option<Limits>,
 }
 
-/// How long a run is, and how often it evaluates and saves on the way.
+/// How long a run is, and how often it evaluates, saves and makes samples on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Length {
     /// Steps in all.
@@ -55,6 +55,8 @@ pub struct Length {
     pub eval_every: usize,
     /// Steps between checkpoints.
     pub checkpoint_every: usize,
+    /// Steps between samples.
+    pub sample_every: usize,
 }
 
 impl Run {

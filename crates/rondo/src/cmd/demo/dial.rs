@@ -13,11 +13,11 @@ const DECAY_PERCENT: usize = 60;
 /// (Yang et al. 2022), a step's tokens grow with it. That one dial is enough is nanochat's idea.
 pub fn settings(depth: usize, warmup_steps: usize) -> Vec<String> {
     let hidden = 32 * depth;
-    let head_dim = if depth.is_multiple_of(2) { 64 } else { 32 };
     let intermediate = (hidden * 8 / 3).next_multiple_of(64);
+    let head_dim = if depth.is_multiple_of(2) { 64 } else { 32 };
     let context = if depth < 8 { 128 } else { 256 };
     let batch = (1024 * depth.div_ceil(4) / context).max(4);
-    let lr = 2e-3 * 4.0 / depth as f64;
+    let lr = 3e-3 * 4.0 / depth as f64;
     [
         ("preset", "demo".into()),
         ("batch_size", batch.to_string()),

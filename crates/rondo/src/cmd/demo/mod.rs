@@ -177,7 +177,10 @@ fn train(
     }
     if pace.is_capped(length) {
         screen.clear();
-        say(format_args!("note    {} steps are all that help: more passes over so little text learn it by heart", length.steps));
+        say(format_args!(
+            "note    {} steps are all that help: more passes over so little text learn it by heart",
+            length.steps
+        ));
     }
     Ok(run.train(stop, screen)?)
 }
@@ -194,7 +197,10 @@ impl Text {
         let held_out = run.validation().ok_or_else(|| Failure::failed("nothing was kept apart for validation"))?;
         let bigram = Bigram::train(run.batches(), run.config().model.vocab_size);
         let bytes = |batches: &Batches| -> usize {
-            (0..batches.rows()).flat_map(|row| batches.pairs(row)).map(|(_, target)| run.tokenizer().bytes(target)).sum()
+            (0..batches.rows())
+                .flat_map(|row| batches.pairs(row))
+                .map(|(_, target)| run.tokenizer().bytes(target))
+                .sum()
         };
         let bytes_a_token = bytes(held_out) as f64 / held_out.valid_per_epoch() as f64;
         Ok(Text { bytes_a_token, bigram_loss: bigram.loss(held_out), bigram })
@@ -256,7 +262,10 @@ mod tests {
         let documents: Vec<Value> = CORPUS.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let field = |document: &Value, name: &str| document[name].as_str().unwrap().to_string();
         let paths: Vec<_> = documents.iter().map(|d| field(d, "path")).collect();
-        assert!(paths.is_sorted() && paths.iter().all(|p| !p.contains("LICENSE") && !p.contains("target")), "{paths:?}");
+        assert!(
+            paths.is_sorted() && paths.iter().all(|p| !p.contains("LICENSE") && !p.contains("target")),
+            "{paths:?}"
+        );
         let this = documents.iter().find(|d| field(d, "path").ends_with("src/cmd/demo/mod.rs")).unwrap();
         assert_eq!(field(this, "text"), include_str!("mod.rs").replace("\r\n", "\n"));
     }

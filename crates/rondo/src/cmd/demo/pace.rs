@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// Lines of the table, about.
 const LINES: usize = 9;
+/// Lines of the table between samples.
+const SAMPLE_EVERY: usize = 3;
 /// Steps after which the first are timed; the very first ones still warm up.
 const FIRST: usize = 10;
 /// Passes over the text after which a small model begins to learn it by heart.
@@ -34,7 +36,13 @@ impl Pace {
         // The steps so far must come before the rate falls.
         let steps = fit.min(self.most).max(LEAST).max((5 * done).div_ceil(2));
         let eval_every = nice(steps.div_ceil(LINES));
-        Length { steps, decay_steps: decay_steps(steps), eval_every, checkpoint_every: checkpoint_every(steps) }
+        Length {
+            steps,
+            decay_steps: decay_steps(steps),
+            eval_every,
+            checkpoint_every: checkpoint_every(steps),
+            sample_every: SAMPLE_EVERY * eval_every,
+        }
     }
 
     /// The same length with the steps that fit at the speed since the last call; how often it evaluates stays.
@@ -42,7 +50,11 @@ impl Pace {
         let (then, first) = std::mem::replace(&mut self.mark, (now, done));
         let seconds = now.duration_since(then).as_secs_f64() / (done - first).max(1) as f64;
         let length = self.length(done, seconds, now);
-        if first == 0 { length } else { Length { eval_every: before.eval_every, ..length } }
+        if first == 0 {
+            length
+        } else {
+            Length { eval_every: before.eval_every, sample_every: before.sample_every, ..length }
+        }
     }
 
     /// The step until which to train before the length is set again, if it may still be: its rates so far must be those

@@ -132,7 +132,11 @@ impl Observer for Screen {
             self.shown = Some(Instant::now());
             self.line_shown = true;
             let speed = thousands(self.tokens_a_step as f64 / self.step_seconds());
-            update(format_args!("{step:>6}  {:>6.3}   of {of} · {speed} tok/s · {} left", measured.loss, self.left(step)));
+            update(format_args!(
+                "{step:>6}  {:>6.3}   of {of} · {speed} tok/s · {} left",
+                measured.loss,
+                self.left(step)
+            ));
         }
     }
 
