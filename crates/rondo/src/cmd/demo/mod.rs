@@ -199,7 +199,7 @@ impl Text {
         let bytes = |batches: &Batches| -> usize {
             (0..batches.rows())
                 .flat_map(|row| batches.pairs(row))
-                .map(|(_, target)| run.tokenizer().bytes(target))
+                .map(|(_, target)| run.tokenizer().bytes(target).len())
                 .sum()
         };
         let bytes_a_token = bytes(held_out) as f64 / held_out.valid_per_epoch() as f64;
