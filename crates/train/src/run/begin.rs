@@ -146,7 +146,7 @@ impl Run {
         let other = (0..self.step()).find(|done| rate(&config, *done) != rate(now, *done));
         let other = other.map(|done| format!("with {steps} steps, step {} would have had another rate", done + 1));
         if let Some(what) = problem.or(other) {
-            return Err(ConfigError { origin: Origin::Resolved, what, help: None }.into());
+            return Err(ConfigError { origin: Origin::Resolved, line: None, what, help: None }.into());
         }
         let file = self.folder.config_file();
         tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;

@@ -26,12 +26,7 @@ impl Run {
     /// When the device or the disk fails, or too many gradients in a row are not finite.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ending, Error> {
         let first = self.step();
-        let done = self.take_steps(stop, observer);
-        if let Err(Error::NotFinite { .. }) = done {
-            let summary = self.summary("failed")?;
-            self.write_summary(&summary)?;
-        }
-        done?;
+        self.advance(self.total_steps(), stop, observer)?;
         self.save(observer)?;
         let finished = self.step() >= self.total_steps();
         let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
@@ -42,28 +37,21 @@ impl Run {
         Ok(ending(Box::new(summary)))
     }
 
-    /// Steps until the last one, or until `stop` is set, with their evaluations, samples and checkpoints.
-    fn take_steps(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<(), Error> {
-        let total = self.total_steps();
-        let first = self.step();
-        self.advance(total, stop, observer)?;
-        self.save(observer)?;
-        let finished = self.step() >= total;
-        let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
-        let file = self.folder.summary_file();
-        if self.step() > first || !file.exists() {
-            let text = serde_json::to_string_pretty(&summary).expect("a summary is plain data");
-            tensor::file::atomic::write(&file, text.as_bytes()).map_err(Error::io(&file))?;
-        }
-        let ending = if finished { Ending::Finished } else { Ending::Interrupted };
-        Ok(ending(Box::new(summary)))
-    }
-
-    /// Trains until `until` steps are done, or until `stop` is set: a stretch of a run, with what is due in it.
+    /// Trains until `until` steps are done, or until `stop` is set: a stretch of a run, with its evaluations, samples and
+    /// checkpoints.
     ///
     /// # Errors
     /// As `train`.
     pub fn advance(&mut self, until: usize, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<(), Error> {
+        let done = self.take_steps(until, stop, observer);
+        if let Err(Error::NotFinite { .. }) = done {
+            let summary = self.summary("failed")?;
+            self.write_summary(&summary)?;
+        }
+        done
+    }
+
+    fn take_steps(&mut self, until: usize, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<(), Error> {
         let total = self.total_steps();
         let until = until.min(total);
         self.begin(total);

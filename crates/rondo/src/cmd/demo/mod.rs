@@ -96,7 +96,7 @@ pub fn run(args: Args) -> Outcome {
     let limits = device::limits::kept(&device, device::limits::default_file().as_deref())?;
     run.set_limits(limits);
     let limit_seconds = run.trainer().limit_seconds(&limits);
-    catch_signals(&stop)?;
+    let signal = catch_signals(&stop)?;
     let mut screen = Screen::new(&run, limit_seconds, held_out.bigram_loss, args.json, Arc::clone(&stop));
     screen.begin();
     let deadline = (start + time).max(Instant::now() + time.mul_f64(LEAST_TRAINING));
@@ -112,7 +112,7 @@ pub fn run(args: Args) -> Outcome {
     let folder = run.path();
     if let Ending::Interrupted(_) = ending {
         say(format_args!("Resume: rondo train --resume {}          # continues bit for bit", folder.display()));
-        return Err(Failure { code: 130, message: String::new() });
+        return Err(Failure { code: signal.load(Ordering::Relaxed) as u8, message: String::new() });
     }
     finish(&args, &run, summary, &held_out, start.elapsed());
     Ok(())

@@ -1,12 +1,11 @@
 //! What a newcomer sees of the demo: a line of progress, a row of the table at each evaluation, samples in quotes.
 
-use crate::cmd::train::{megabytes, update};
 use crate::cmd::{product, say};
 use ::train::config::Config;
 use ::train::evaluate::Evaluation;
 use ::train::trainer::Measured;
 use ::train::{Observer, Run};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -109,6 +108,13 @@ impl Screen {
     }
 }
 
+/// Shows a line in place of the one before.
+fn update(text: impl std::fmt::Display) {
+    let mut stderr = std::io::stderr().lock();
+    // A progress line that can't be shown is no reason to stop.
+    let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
+}
+
 /// 49800 as `49.8k`.
 fn thousands(x: f64) -> String {
     match x {
@@ -176,10 +182,10 @@ pub fn describe(run: &Run, depth: usize, tokens: usize, bytes_a_token: f64) {
     ));
     let (_, all) = run.trainer().memory_bytes();
     say(format_args!(
-        "run     {}   seed {} · {} tokens a step · memory {}",
+        "run     {}   seed {} · {} tokens a step · memory {:.0} MB",
         run.path().display(),
         config.seed,
         config.batch_size * model.max_context,
-        megabytes(all)
+        all as f64 / 1e6
     ));
 }
