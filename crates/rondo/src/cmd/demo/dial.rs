@@ -47,6 +47,7 @@ pub fn settings(depth: usize, warmup_steps: usize) -> Vec<String> {
         ("schedule.kind", "wsd".into()),
         ("schedule.warmup_steps", warmup_steps.to_string()),
         ("schedule.decay_steps", decay_steps(1000).to_string()),
+        ("sample.max_tokens", "48".into()),
         ("eval.fraction", HELD_OUT.to_string()),
     ]
     .into_iter()

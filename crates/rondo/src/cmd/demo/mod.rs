@@ -27,6 +27,9 @@ use std::time::{Duration, Instant};
 const CORPUS: &str = include_str!(concat!(env!("OUT_DIR"), "/corpus.jsonl"));
 /// Where run folders are made without --out.
 const RUNS: &str = "runs";
+/// What samples begin with: as this project's text does, and as any text can.
+const OWN_PROMPTS: &str = r#"["/// The ", "    let "]"#;
+const ANY_PROMPTS: &str = r#"["\n"]"#;
 /// The share of this machine's limit that the first guess at a step's time takes.
 const EXPECTED_SHARE: f64 = 0.4;
 /// What training gets of the time at least, whatever the tokenizer took.
@@ -138,6 +141,7 @@ fn create(args: &Args, device: &Device, time: Duration) -> Result<Run, Failure> 
     // A step of warm-up a second: few where there is time for few.
     let warmup_steps = (time.as_secs_f64() as usize).clamp(5, 100);
     let mut set = dial::settings(args.depth as usize, warmup_steps);
+    set.push(format!("sample.prompts={}", if args.text.is_some() { ANY_PROMPTS } else { OWN_PROMPTS }));
     set.push(format!("seed={}", args.seed));
     set.push(format!("data.path={}", text.display()));
     let config = Overrides { set, ..Overrides::default() }.resolve().map_err(Error::from)?;

@@ -69,11 +69,6 @@ impl Pace {
     pub fn is_capped(&self, length: Length) -> bool {
         length.steps >= self.most
     }
-
-    /// The time that is left.
-    pub fn left(&self, now: Instant) -> Duration {
-        self.deadline.saturating_duration_since(now)
-    }
 }
 
 /// The first checkpoint comes after the length is fixed, so that none has another one's schedule.

@@ -1,8 +1,10 @@
 //! What a newcomer sees of the demo: a line of progress, a row of the table at each evaluation, samples in quotes.
 
+use crate::cmd::samples::Samples;
 use crate::cmd::{product, say};
 use ::train::config::Config;
 use ::train::evaluate::Evaluation;
+use ::train::samples::{Moment, Sample};
 use ::train::trainer::Measured;
 use ::train::{Observer, Run};
 use std::io::{IsTerminal, Write};
@@ -19,6 +21,7 @@ pub struct Screen {
     said_stop: bool,
     line_shown: bool,
     shown: Option<Instant>,
+    samples: Samples,
     config: Config,
     tokens_a_step: usize,
     limit_seconds: f64,
@@ -44,6 +47,7 @@ impl Screen {
             said_stop: false,
             line_shown: false,
             shown: None,
+            samples: Samples::default(),
             tokens_a_step: config.batch_size * config.model.max_context,
             limit_seconds,
             bigram_loss,
@@ -108,6 +112,12 @@ impl Screen {
     }
 }
 
+/// A text in quotes, under the column of the losses.
+fn quoted(text: &str) -> String {
+    let lines: Vec<_> = text.trim().lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    format!("        ❝ {} ❞", lines.join("\n          "))
+}
+
 /// Shows a line in place of the one before.
 fn update(text: impl std::fmt::Display) {
     let mut stderr = std::io::stderr().lock();
@@ -154,6 +164,16 @@ impl Observer for Screen {
         (self.steps, self.sum, self.since) = (0, 0.0, Instant::now());
     }
 
+    fn sample(&mut self, now: &Moment) -> Result<Vec<Sample>, String> {
+        let made = self.samples.make(now)?;
+        self.clear();
+        for Sample { prompt, text } in made.iter().filter(|_| !self.json) {
+            product(quoted(&format!("{prompt}{text}")));
+        }
+        self.since = Instant::now();
+        Ok(made)
+    }
+
     fn warning(&mut self, text: &str) {
         self.clear();
         say(format_args!("warning: {text}"));
@@ -188,4 +208,19 @@ pub fn describe(run: &Run, depth: usize, tokens: usize, bytes_a_token: f64) {
         config.batch_size * model.max_context,
         all as f64 / 1e6
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_stand_in_quotes() {
+        assert_eq!(quoted("fn a() {\n\n    b()  \n}\n"), "        ❝ fn a() {\n              b()\n          } ❞");
+    }
+
+    #[test]
+    fn speeds_are_short() {
+        assert_eq!([987.0, 49_800.0, 2_345_678.0].map(thousands), ["1.0k", "49.8k", "2.35M"]);
+    }
 }
