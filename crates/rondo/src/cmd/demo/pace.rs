@@ -35,14 +35,7 @@ impl Pace {
         let fit = done + (left / seconds.max(1e-6)) as usize;
         // The steps so far must come before the rate falls.
         let steps = fit.min(self.most).max(LEAST).max((5 * done).div_ceil(2));
-        let eval_every = nice(steps.div_ceil(LINES));
-        Length {
-            steps,
-            decay_steps: decay_steps(steps),
-            eval_every,
-            checkpoint_every: checkpoint_every(steps),
-            sample_every: SAMPLE_EVERY * eval_every,
-        }
+        sized(steps, nice(steps.div_ceil(LINES)))
     }
 
     /// The same length with the steps that fit at the speed since the last call; how often it evaluates stays.
@@ -50,11 +43,7 @@ impl Pace {
         let (then, first) = std::mem::replace(&mut self.mark, (now, done));
         let seconds = now.duration_since(then).as_secs_f64() / (done - first).max(1) as f64;
         let length = self.length(done, seconds, now);
-        if first == 0 {
-            length
-        } else {
-            Length { eval_every: before.eval_every, sample_every: before.sample_every, ..length }
-        }
+        if first == 0 { length } else { sized(length.steps, before.eval_every) }
     }
 
     /// The step until which to train before the length is set again, if it may still be: its rates so far must be those
@@ -71,9 +60,16 @@ impl Pace {
     }
 }
 
-/// The first checkpoint comes after the length is fixed, so that none has another one's schedule.
-fn checkpoint_every(steps: usize) -> usize {
-    steps.div_ceil(2)
+/// A length of so many steps. The first checkpoint comes in its middle, when the length is fixed, so that none has
+/// another one's schedule.
+fn sized(steps: usize, eval_every: usize) -> Length {
+    Length {
+        steps,
+        decay_steps: decay_steps(steps),
+        eval_every,
+        checkpoint_every: steps.div_ceil(2).next_multiple_of(eval_every),
+        sample_every: SAMPLE_EVERY * eval_every,
+    }
 }
 
 /// The number from 1, 2, 2.5, 5, 10 and so on that is not below `n`.
