@@ -122,20 +122,20 @@ impl Pace {
 }
 
 /// Seconds as 0:41 or 2:03:09.
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let all = seconds.round().max(0.0) as u64;
     let (hours, minutes, seconds) = (all / 3600, all / 60 % 60, all % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
 /// As much of a line as the terminal's width shows: a longer one would not be removed whole.
-fn fitting(line: &str) -> &str {
+pub(super) fn fitting(line: &str) -> &str {
     let most = super::terminal::columns().saturating_sub(1);
     line.char_indices().nth(most).map_or(line, |(end, _)| &line[..end])
 }
 
 /// Shows a line in place of the one before.
-fn update(text: impl std::fmt::Display) {
+pub(super) fn update(text: impl std::fmt::Display) {
     let mut stderr = std::io::stderr().lock();
     // A progress line that can't be shown is no reason to stop.
     let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());

@@ -247,6 +247,11 @@ fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, took: Dura
         let more = 2.0 * args.minutes;
         say(format_args!("The model is not below the table yet. More time helps: rondo demo --minutes {more}"));
     }
+    match lab::plot::write(folder) {
+        Ok(png) => say(format_args!("curve   {}", png.display())),
+        // All is saved; the picture can be drawn again.
+        Err(e) => say(format_args!("warning: no picture: {e}")),
+    }
     say(format_args!("{:.1} s in all", took.as_secs_f64()));
     let folder = folder.display();
     say(format_args!("\nTalk to it:     rondo run {folder}"));

@@ -2,7 +2,7 @@
 
 use super::dial::decay_steps;
 use ::train::run::Length;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Lines of the table, about.
 const LINES: usize = 9;
@@ -81,6 +81,7 @@ fn nice(n: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn numbers_of_steps_are_round() {

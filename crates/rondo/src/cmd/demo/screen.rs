@@ -1,13 +1,13 @@
 //! What a newcomer sees of the demo: a line of progress, a row of the table at each evaluation, samples in quotes.
 
 use crate::cmd::samples::Samples;
-use crate::cmd::{product, say};
+use crate::cmd::screen::{duration, fitting, update};
+use crate::cmd::{product, say, terminal};
 use ::train::config::Config;
 use ::train::evaluate::Evaluation;
 use ::train::samples::{Moment, Sample};
 use ::train::trainer::Measured;
 use ::train::{Observer, Run};
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,7 +42,7 @@ impl Screen {
         let config = run.config().clone();
         Screen {
             json,
-            terminal: std::io::stderr().is_terminal(),
+            terminal: terminal::live(),
             stop,
             said_stop: false,
             line_shown: false,
@@ -91,8 +91,7 @@ impl Screen {
     }
 
     fn left(&self, step: usize) -> String {
-        let seconds = (self.step_seconds() * self.config.steps.saturating_sub(step) as f64).round() as u64;
-        format!("{}:{:02}", seconds / 60, seconds % 60)
+        duration(self.step_seconds() * self.config.steps.saturating_sub(step) as f64)
     }
 
     fn row(&mut self, step: usize, validation: f64) {
@@ -118,13 +117,6 @@ fn quoted(text: &str) -> String {
     format!("        ❝ {} ❞", lines.join("\n          "))
 }
 
-/// Shows a line in place of the one before.
-fn update(text: impl std::fmt::Display) {
-    let mut stderr = std::io::stderr().lock();
-    // A progress line that can't be shown is no reason to stop.
-    let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
-}
-
 /// 49800 as `49.8k`.
 fn thousands(x: f64) -> String {
     match x {
@@ -148,11 +140,9 @@ impl Observer for Screen {
             self.shown = Some(Instant::now());
             self.line_shown = true;
             let speed = thousands(self.tokens_a_step as f64 / self.step_seconds());
-            update(format_args!(
-                "{step:>6}  {:>6.3}   of {of} · {speed} tok/s · {} left",
-                measured.loss,
-                self.left(step)
-            ));
+            let line =
+                format!("{step:>6}  {:>6.3}   of {of} · {speed} tok/s · {} left", measured.loss, self.left(step));
+            update(fitting(&line));
         }
     }
 
