@@ -69,7 +69,7 @@ mod tests {
         let text = curve(&losses, 4.0).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), SIZE.1 + 2);
-        assert!(lines[0].starts_with("  6.9") && lines[7].starts_with("  2.00 ┤"), "{text}");
+        assert!(lines[0].starts_with("  6.8") && lines[7].starts_with("  2.00 ┤"), "{text}");
         assert!(lines.iter().any(|l| l.starts_with("  4.00 ┤") && l.contains('┄')), "{text}");
         // In the first line there are dots at the left alone, in the last one at the right alone.
         let places = |line: &str| -> Vec<usize> {
