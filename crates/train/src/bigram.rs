@@ -7,7 +7,7 @@ use std::ops::Range;
 /// Shares of the pairs' part that are tried, less one.
 const LAMBDAS: usize = 100;
 /// Numbers added to every token's count that are tried.
-const ADDED: [f64; 5] = [0.01, 0.1, 1.0, 10.0, 100.0];
+const ADDED: [f64; 5] = [0.1, 1.0, 10.0, 100.0, 1000.0];
 /// What is tried is tried on every tenth stretch of so many rows of the training text.
 const STRETCH: usize = 8;
 
