@@ -346,9 +346,9 @@ impl Overrides {
         }
         if let Some(path) = &self.file {
             let origin = Origin::File(path.clone());
-            let text =
-                std::fs::read_to_string(path).map_err(|e| error(&origin, e.to_string(), Some(NO_FILE.into())))?;
-            let layer = parse(&text, origin.clone())?;
+            let text = read(path).map_err(|what| error(&origin, what, Some(NO_FILE.into())))?;
+            let mut layer = parse(&text, origin.clone())?;
+            check_format(layer.remove(FORMAT_KEY), &origin)?;
             // A file may begin from a preset; a run's own file names the one that it began from.
             let base = layer.get("preset").and_then(Value::as_str).filter(|_| self.preset.is_none());
             if let Some(text) = base.and_then(|name| preset_text(name).ok()) {
@@ -369,6 +369,11 @@ impl Config {
         toml::to_string(self).expect("a configuration is plain data")
     }
 
+    /// The configuration as a run's folder keeps it: with the version of its format.
+    pub fn to_file(&self) -> String {
+        format!("{FORMAT_KEY} = {FORMAT}\n{}", self.to_toml())
+    }
+
     /// What a checkpoint must agree on to be continued: everything but the length of the run, and when it
     /// evaluates, samples and saves.
     pub fn identity(&self) -> String {
@@ -376,6 +381,36 @@ impl Config {
         let sample = Sample { every: 0, prompts: Vec::new(), max_tokens: 0, temperature: 0.0 };
         let free = Config { steps: 0, epochs: 0, checkpoint, eval, sample, log: Log::default(), ..self.clone() };
         tensor::hash::sha256(free.to_toml().as_bytes())
+    }
+}
+
+/// The version of configurations that this build writes, and the last that it reads; files may leave it out.
+const FORMAT: i64 = 1;
+const FORMAT_KEY: &str = "format";
+
+/// A larger configuration than this is none.
+const LARGEST: u64 = 1 << 20;
+
+fn read(path: &Path) -> Result<String, String> {
+    let data = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !data.is_file() {
+        return Err("it is not a file".into());
+    }
+    if data.len() > LARGEST {
+        return Err(format!("it has {} bytes; a configuration has at most {LARGEST}", data.len()));
+    }
+    std::fs::read_to_string(path).map_err(|e| e.to_string())
+}
+
+fn check_format(value: Option<Value>, origin: &Origin) -> Result<(), ConfigError> {
+    match value {
+        None | Some(Value::Integer(1..=FORMAT)) => Ok(()),
+        Some(Value::Integer(newer)) if newer > FORMAT => {
+            let what =
+                format!("it has format {newer}, of a newer version of Rondo; this one reads up to format {FORMAT}");
+            Err(error(origin, what, Some("go on with the version that wrote it, or a later one".into())))
+        }
+        Some(other) => Err(error(origin, format!("`{FORMAT_KEY}` is {other}; it must be {FORMAT}"), None)),
     }
 }
 

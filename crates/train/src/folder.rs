@@ -6,22 +6,22 @@ use crate::config::{Config, Overrides};
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use tensor::file::atomic;
+use tensor::file::{atomic, disk};
 
 /// An open run folder; other processes are kept out until it is dropped.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
-    /// A new run's folder, with its resolved configuration in it.
+    /// A folder for a new run; it holds one once its configuration is written.
     ///
     /// # Errors
     /// When it holds a run already, is in use, or can't be written.
-    pub fn create(path: &Path, config: &Config) -> Result<Folder, Error> {
-        fs::create_dir_all(path).map_err(Error::io(path))?;
+    pub fn create(path: &Path) -> Result<Folder, Error> {
+        disk::create_folders(path).map_err(Error::io(path))?;
         let folder = Folder::lock(path)?;
         if folder.config_file().exists() {
             let name = path.display();
@@ -29,9 +29,16 @@ impl Folder {
                 "{name} holds a run already\n  help: continue it with --resume {name}, or choose another --out"
             )));
         }
-        let file = folder.config_file();
-        atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
         Ok(folder)
+    }
+
+    /// Writes the configuration as resolved.
+    ///
+    /// # Errors
+    /// When it can't be written; an earlier one is then untouched.
+    pub fn write_config(&self, config: &Config) -> Result<(), Error> {
+        let file = self.config_file();
+        atomic::write(&file, config.to_file().as_bytes()).map_err(Error::io(&file))
     }
 
     /// The folder of a run that is to go on.
@@ -58,8 +65,10 @@ impl Folder {
                 let mut pid = String::new();
                 // The number is only for the message.
                 let _ = file.read_to_string(&mut pid);
-                let path = path.display();
-                return Err(Error::Folder(format!("{path} is in use by process {}", pid.trim())));
+                let (path, pid) = (path.display(), pid.trim());
+                return Err(Error::Folder(format!(
+                    "{path} is in use by process {pid}\n  help: let it finish, or stop it (kill {pid}), or choose another folder"
+                )));
             }
             Err(TryLockError::Error(e)) => return Err(Error::io(&name)(e)),
         }
@@ -69,7 +78,23 @@ impl Folder {
             writeln!(file, "{}", std::process::id())
         };
         write().map_err(Error::io(&name))?;
-        Ok(Folder { path: path.into(), _lock: file })
+        // Nobody else writes here now: what is half written is of a process that was ended.
+        atomic::clean(path);
+        Ok(Folder { path: path.into(), lock: file })
+    }
+
+    /// Sees that the folder is still the one that was opened.
+    ///
+    /// # Errors
+    /// When it was removed or renamed since.
+    pub fn still_there(&self) -> Result<(), Error> {
+        if is_same_file(&self.lock, &self.path.join("lock")) {
+            return Ok(());
+        }
+        Err(Error::Folder(format!(
+            "{} is not the folder any more that the run began in: it was removed, renamed or replaced",
+            self.path.display()
+        )))
     }
 
     /// Where it is.
@@ -102,6 +127,11 @@ impl Folder {
         self.path.join("tensorboard")
     }
 
+    /// Chosen lowerings, for a run that has no checkpoint yet.
+    pub fn tuning_file(&self) -> PathBuf {
+        self.path.join("tuning.json")
+    }
+
     /// What makes tokens of text.
     pub fn tokenizer_file(&self) -> PathBuf {
         self.path.join("tokenizer.json")
@@ -116,6 +146,21 @@ impl Folder {
     pub fn overrides(&self) -> Overrides {
         Overrides { file: Some(self.config_file()), ..Overrides::default() }
     }
+}
+
+/// Whether an open file is the one of that name.
+#[cfg(unix)]
+fn is_same_file(open: &File, name: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let identity = |data: std::io::Result<fs::Metadata>| data.ok().map(|d| (d.dev(), d.ino()));
+    let name = identity(fs::metadata(name));
+    name.is_some() && name == identity(open.metadata())
+}
+
+/// Whether there is a file of that name; systems that let no open file be removed need no more.
+#[cfg(not(unix))]
+fn is_same_file(_open: &File, name: &Path) -> bool {
+    name.exists()
 }
 
 /// A folder for a new run under `base` that isn't there yet: `NAME-SEED`, then `NAME-SEED-2` and so on.

@@ -32,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A file or folder that can't be read or written.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", advice(source))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -48,6 +48,27 @@ pub enum Error {
         line: Option<usize>,
         /// What is wrong with it.
         what: String,
+    },
+    /// What a newer version of Rondo has written.
+    #[error(
+        "{path}: it has format {format}, of a newer version of Rondo; this one reads up to format {reads}\n  \
+         help: go on with the version that wrote it, or a later one"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The latest format that this build reads.
+        reads: u32,
+    },
+    /// A run that had to stop: what stopped it, and what of it is kept.
+    #[error("{source}\n  {kept}")]
+    Stopped {
+        /// What stopped it.
+        source: Box<Error>,
+        /// What is lost, and how to go on.
+        kept: String,
     },
     /// A safetensors file that can't be read or written.
     #[error(transparent)]
@@ -76,6 +97,17 @@ pub enum Error {
         /// Where the last good state is.
         good: String,
     },
+}
+
+/// What may help where the system refuses something of a file.
+fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "\n  help: make room there, or choose another folder",
+        ErrorKind::PermissionDenied => "\n  help: see who may read and write there, or choose another folder",
+        ErrorKind::ReadOnlyFilesystem => "\n  help: choose a folder that can be written to",
+        _ => "",
+    }
 }
 
 impl Error {

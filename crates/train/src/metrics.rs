@@ -7,10 +7,11 @@ use crate::evaluate::Evaluation;
 use crate::tensorboard::Events;
 use crate::trainer::Measured;
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tensor::file::disk::File;
 
 /// Readers of a run that goes on see its lines this late at most.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ impl Metrics {
             Err(e) => return Err(Error::io(path)(e)),
         };
         tensor::file::atomic::write(path, &kept).map_err(Error::io(path))?;
-        let file = File::options().append(true).open(path).map_err(Error::io(path))?;
+        let file = File::append(path).map_err(Error::io(path))?;
         let file = BufWriter::with_capacity(1 << 16, file);
         Ok(Metrics { path: path.into(), file, line: String::with_capacity(512), flushed: Instant::now(), events: None })
     }
@@ -117,7 +118,7 @@ impl Metrics {
     /// Makes all lines durable.
     pub fn sync(&mut self) -> Result<(), Error> {
         self.flush()?;
-        self.file.get_ref().sync_data().map_err(Error::io(&self.path))
+        self.file.get_ref().sync().map_err(Error::io(&self.path))
     }
 }
 

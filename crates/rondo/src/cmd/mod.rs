@@ -134,11 +134,15 @@ impl From<::train::Error> for Failure {
         match error {
             Error::Config(ref e) if matches!(e.origin, Origin::File(_)) => Failure::bad_file(error),
             Error::Config(_) => Failure::usage(error),
-            Error::Data { .. } | Error::Tensors(_) => Failure::bad_file(error),
+            Error::Data { .. } | Error::Newer { .. } | Error::Tensors(_) => Failure::bad_file(error),
             Error::Plan(graph::plan::PlanError::Memory { .. } | graph::plan::PlanError::Allocation { .. }) => {
                 Failure::resources(error)
             }
             Error::Device(e) => e.into(),
+            Error::Stopped { source, kept } => {
+                let Failure { code, message } = Failure::from(*source);
+                Failure { code, message: format!("{message}\n  {kept}") }
+            }
             _ => Failure::failed(error),
         }
     }

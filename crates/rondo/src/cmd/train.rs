@@ -99,7 +99,7 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
     if args.init_only {
         return init_only(&mut run, &mut screen, args.json);
     }
-    if run.step() >= run.total_steps() {
+    if run.is_complete() {
         let (path, total) = (run.path().display(), run.total_steps());
         say(format_args!("{path} has done all its {total} steps; train it on with --resume {path} --epochs N"));
         return Ok(());

@@ -1,50 +1,61 @@
 //! A file is written whole or not at all: temporary name, fsync, rename, fsync of the folder.
 #![forbid(unsafe_code)]
 
-use std::fs::{self, File};
+use super::disk;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`, replacing what was there, so that a reader sees the old file or the new one.
+///
+/// # Errors
+/// When something of it fails; the old file is then untouched, or the new one is there whole but may not be durable.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_name(path);
-    let result = write_and_rename(path, &temporary, bytes);
+    let result = write_new(&temporary, bytes).and_then(|()| disk::rename(&temporary, path));
     if result.is_err() {
         // The error that made the write fail is the one to report.
-        let _ = fs::remove_file(&temporary);
+        let _ = disk::remove_file(&temporary);
     }
-    result
+    result.and_then(|()| disk::sync_folder(disk::parent(path)))
 }
 
-fn write_and_rename(path: &Path, temporary: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(temporary)?;
+/// Writes a file and makes its contents durable, under a name or in a folder that nobody reads yet.
+///
+/// # Errors
+/// When something of it fails; a part of the file may then be there.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = disk::File::create(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(temporary, path)?;
-    sync_folder(parent(path))
+    file.sync()
 }
 
-/// Renames a finished folder into place and makes the rename durable.
+/// Gives a finished folder, whose files are durable, its name; both are durable afterwards.
+///
+/// # Errors
+/// When something of it fails; the folder may then have its name already.
 pub fn rename_folder(from: &Path, to: &Path) -> io::Result<()> {
-    sync_folder(from)?;
-    fs::rename(from, to)?;
-    sync_folder(parent(to))
+    disk::sync_folder(from)?;
+    disk::rename(from, to)?;
+    disk::sync_folder(disk::parent(to))
 }
 
-/// Makes the entries of a folder durable.
-pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
+/// Removes what interrupted writes of files in `folder` have left. Nobody else may write there.
+pub fn clean(folder: &Path) {
+    let Ok(names) = std::fs::read_dir(folder) else { return };
+    for entry in names.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_suffix(ENDING).and_then(|rest| rest.rsplit_once('.')).map(|(_, process)| process);
+        if process.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit())) {
+            // A remnant that stays does no harm.
+            let _ = disk::remove_file(&entry.path());
+        }
     }
 }
+
+const ENDING: &str = ".tmp";
 
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}{ENDING}", std::process::id()));
     path.with_file_name(name)
 }

@@ -58,6 +58,19 @@ pub fn write<'a>(
     tensors: impl IntoIterator<Item = (&'a str, DType, &'a [usize], &'a [u8])>,
     metadata: BTreeMap<String, String>,
 ) -> Result<(), Error> {
+    let bytes = bytes(path, tensors, metadata)?;
+    atomic::write(path, &bytes).map_err(|source| Error::Io { path: path.into(), source })
+}
+
+/// What a file of tensors holds; `path` is for errors.
+///
+/// # Errors
+/// When an element type has no safetensors form.
+pub fn bytes<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (&'a str, DType, &'a [usize], &'a [u8])>,
+    metadata: BTreeMap<String, String>,
+) -> Result<Vec<u8>, Error> {
     let mut views = Vec::new();
     for (name, dtype, shape, bytes) in tensors {
         let file_dtype = to_file(dtype).ok_or_else(|| Error::DType {
@@ -69,8 +82,7 @@ pub fn write<'a>(
         views.push((name, view));
     }
     let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
-    let bytes = safetensors::tensor::serialize(views, metadata).map_err(|e| format_error(path, &e))?;
-    atomic::write(path, &bytes).map_err(|source| Error::Io { path: path.into(), source })
+    safetensors::tensor::serialize(views, metadata).map_err(|e| format_error(path, &e))
 }
 
 /// Reads every tensor of `path`.
@@ -79,7 +91,15 @@ pub fn write<'a>(
 /// When the file can't be read, is not a valid safetensors file, or holds an unsupported element type.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Stored>, Error> {
     let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| format_error(path, &e))?;
+    parse(path, &bytes)
+}
+
+/// The tensors of a file's bytes; `path` is for errors.
+///
+/// # Errors
+/// When they are not a valid safetensors file, or hold an unsupported element type.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Stored>, Error> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| format_error(path, &e))?;
     let mut out = BTreeMap::new();
     for (name, view) in file.iter() {
         let dtype = from_file(view.dtype()).ok_or_else(|| Error::DType {

@@ -102,6 +102,8 @@ pub struct Data {
     pub validation: Option<Batches>,
     /// What made tokens of the text.
     pub tokenizer: Tokenizer,
+    /// Pairs of a file whose tokens are more than the model's context, of all to train on: their ends are not learned.
+    pub cut: usize,
 }
 
 /// Pieces of text, each from its file.
@@ -131,9 +133,10 @@ impl Data {
         let apart = config.eval.fraction > 0.0;
         let validation =
             if apart { Some(batches(&validation, config.batch_size, "keep apart for validation")?) } else { None };
+        let cut = if config.data.corpus == Corpus::Jsonl { longer(config, &tokenizer, &training) } else { 0 };
         let training = batches(&training, config.batch_size * config.grad_accumulation, "train on")?;
         let training = if config.data.shuffle { training.shuffled(config.seed) } else { training };
-        Ok(Data { training, validation, tokenizer })
+        Ok(Data { training, validation, tokenizer, cut })
     }
 
     /// SHA-256 of all tokens and targets.
@@ -173,6 +176,20 @@ fn texts(config: &Config, stored: Option<&Path>) -> Result<(Texts, Texts), Error
             }
             Ok((training, validation))
         }
+    }
+}
+
+/// How many texts have more tokens than a row.
+fn longer(config: &Config, tokenizer: &Tokenizer, texts: &Texts) -> usize {
+    let is_longer = |bytes: &[u8]| tokenizer.encode(bytes).is_ok_and(|t| t.len() > config.model.max_context);
+    texts.iter().filter(|(_, bytes)| is_longer(bytes)).count()
+}
+
+fn few(purpose: &str) -> &'static str {
+    if purpose.contains("validation") {
+        "\n  help: a larger eval.fraction, or more text"
+    } else {
+        "\n  help: a text of two tokens at least, or one pair"
     }
 }
 
@@ -227,7 +244,7 @@ impl Batches {
     fn checked(rows: Rows, config: &Config, count: usize, purpose: &str) -> Result<Batches, String> {
         let size = config.model.vocab_size;
         match rows.tokens.iter().copied().max() {
-            None => return Err(format!("there is nothing in it to {purpose}")),
+            None => return Err(format!("there is nothing in it to {purpose}{}", few(purpose))),
             Some(token) if token as usize >= size => {
                 return Err(format!("it has token {token}, and model.vocab_size is {size}"));
             }
@@ -237,7 +254,8 @@ impl Batches {
         let shuffled = config.data.shuffle && batches.valid[..batches.real_rows].contains(&0);
         let plain = |step: usize| batches.counts(step).valid == 0;
         if shuffled || (0..batches.steps_per_epoch()).any(plain) {
-            return Err("some batch has no target that counts".into());
+            let help = "\n  help: more text, or a larger model.max_context";
+            return Err(format!("some batch has no target that counts: nothing would be learned from it{help}"));
         }
         Ok(batches)
     }

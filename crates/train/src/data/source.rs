@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::Error;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Data above this size is refused: all rows are held in memory.
@@ -23,7 +24,10 @@ fn refuse(path: &Path, what: String) -> Error {
 /// The file `path`, or the files under the folder `path` whose names end in `.extension`, where one is given; hidden
 /// ones and links are passed over.
 pub fn read(path: &Path, extension: Option<&str>) -> Result<Vec<Document>, Error> {
-    let data = std::fs::metadata(path).map_err(|e| refuse(path, e.to_string()))?;
+    let data = std::fs::metadata(path).map_err(|e| {
+        let help = if path.is_relative() { "\n  help: data.path begins where rondo is started" } else { "" };
+        refuse(path, format!("{e}{help}"))
+    })?;
     let mut files = Vec::new();
     if data.is_dir() {
         collect(path, extension, &mut files)?;
@@ -35,16 +39,24 @@ pub fn read(path: &Path, extension: Option<&str>) -> Result<Vec<Document>, Error
     } else if data.is_file() {
         files.push(path.to_path_buf());
     } else {
-        return Err(refuse(path, "it is neither a file nor a folder".into()));
+        return Err(refuse(
+            path,
+            "it is neither a file nor a folder\n  help: data.path names a file, or a folder of files".into(),
+        ));
     }
     let mut total = 0;
     let mut documents = Vec::new();
     for file in files {
-        total += std::fs::metadata(&file).map_err(|e| refuse(&file, e.to_string()))?.len();
-        if total > LARGEST {
-            return Err(refuse(path, format!("it has more than {LARGEST} bytes, the most that are read")));
+        let mut bytes = Vec::new();
+        let left = LARGEST - total;
+        let open = std::fs::File::open(&file).map_err(|e| refuse(&file, e.to_string()))?;
+        // One byte more than there may be; a file may grow while it is read.
+        open.take(left + 1).read_to_end(&mut bytes).map_err(|e| refuse(&file, e.to_string()))?;
+        if bytes.len() as u64 > left {
+            let what = format!("it has more than {LARGEST} bytes, the most that are held in memory");
+            return Err(refuse(path, format!("{what}\n  help: take a part of it")));
         }
-        let bytes = std::fs::read(&file).map_err(Error::io(&file))?;
+        total += bytes.len() as u64;
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes);
         documents.push(Document { path: file, bytes });
     }

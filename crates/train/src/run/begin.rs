@@ -2,6 +2,7 @@
 
 use super::books::Books;
 use super::{Length, Run, total_steps};
+use crate::checkpoint::Saved;
 use crate::config::{Checkpoint, Config, ConfigError, Eval, Origin, Overrides, Sample};
 use crate::data::{Batches, Data, Staging};
 use crate::evaluate::Evaluator;
@@ -15,7 +16,8 @@ use crate::{Error, checkpoint, samples, step};
 use device::Device;
 use graph::Tuning;
 use graph::trace::PARAMETERS;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tensor::file::atomic;
 
 impl Run {
     /// A new run in the folder `path`.
@@ -23,50 +25,41 @@ impl Run {
     /// # Errors
     /// When the data, the plan, the device's memory or the folder doesn't allow it.
     pub fn create(device: &Device, config: Config, path: &Path, tuning: Tuning) -> Result<Run, Error> {
-        let data = Data::open(&config)?;
+        let mut data = Data::open(&config)?;
         let data_sha256 = data.sha256();
         let trainer = Trainer::new(device, &config, &tuning)?;
-        let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation)?;
-        let folder = Folder::create(path, &config)?;
-        let file = folder.tokenizer_file();
-        tensor::file::atomic::write(&file, data.tokenizer.to_json().as_bytes()).map_err(Error::io(&file))?;
-        let metrics = Metrics::open(&folder.metrics_file(), 0)?.with_events(&config, folder.tensorboard(), 0)?;
-        Ok(Run {
-            folder,
-            batches: data.training,
-            tokenizer: data.tokenizer,
-            staging: Staging::default(),
-            trainer,
-            evaluator,
-            evaluations: Vec::new(),
-            data_sha256,
-            device: device.clone(),
-            tuning,
-            metrics,
-            history: History::default(),
-            skipped: 0,
-            in_a_row: 0,
-            quiet_until: 0,
-            before_sec: 0.0,
-            last_checkpoint: None,
-            books: Books::default(),
-            limits: None,
-            config,
-        })
+        let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation.take())?;
+        let folder = Folder::create(path)?;
+        let write = |path: &Path, text: &str| atomic::write(path, text.as_bytes()).map_err(Error::io(path));
+        write(&folder.tokenizer_file(), &data.tokenizer.to_json())?;
+        // Also an empty one: another may be there, of a process that was ended just after it.
+        write(&folder.tuning_file(), &serde_json::to_string_pretty(&tuning).expect("a table is plain data"))?;
+        // It comes last: with it, the folder holds a run.
+        folder.write_config(&config)?;
+        Parts { data_sha256, folder, data, trainer, evaluator, tuning, config }.run(device, None)
     }
 
-    /// Goes on with the run in the folder `path` from its latest whole checkpoint, with the keys `set` over its own.
+    /// Goes on with the run in the folder `path` from its latest whole checkpoint, with the keys `set` over its own. A run
+    /// that was ended before its first checkpoint begins again.
     ///
     /// # Errors
-    /// When there is none, or it is of another model, optimizer or data.
+    /// When no checkpoint is whole, or it is of another model, optimizer or data, or of a newer version of Rondo.
     pub fn resume(device: &Device, path: &Path, set: &[String], observer: &mut dyn Observer) -> Result<Run, Error> {
         let folder = Folder::open(path)?;
         checkpoint::clean(&folder.checkpoints());
         let config = Overrides { set: set.to_vec(), ..folder.overrides() }.resolve()?;
-        let data = Data::open_with(&config, Some(&folder.tokenizer_file()))?;
+        let mut data = Data::open_with(&config, Some(&folder.tokenizer_file()))?;
         let data_sha256 = data.sha256();
-        let batches = data.training;
-        let (then, now) = (total_steps(&folder.overrides().resolve()?, &batches), total_steps(&config, &batches));
+        if checkpoint::list(&folder.checkpoints()).is_empty() {
+            observer.warning(&format!("{} has no checkpoint yet: the run begins again", path.display()));
+            let tuning = tuning(&folder.tuning_file())?;
+            let trainer = Trainer::new(device, &config, &tuning)?;
+            let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation.take())?;
+            folder.write_config(&config)?;
+            return Parts { data_sha256, folder, data, trainer, evaluator, tuning, config }.run(device, None);
+        }
+        let (then, now) =
+            (total_steps(&folder.overrides().resolve()?, &data.training), total_steps(&config, &data.training));
         if then != now && config.schedule.has_end() {
             observer.warning(&format!(
                 "the run now has {now} steps, and had {then}: learning rates from here on are those of {now} steps"
@@ -74,12 +67,11 @@ impl Run {
         }
         step::may_fit(&config, device.spec())?;
         let graph = step::trace(&config)?;
-        let found = graph.region(PARAMETERS).and_then(|region| {
-            let warn = |text: &str| observer.warning(text);
-            checkpoint::latest(&folder.checkpoints(), &region.entries, region.bytes as usize, warn)
-        });
+        let Some(region) = graph.region(PARAMETERS) else { panic!("a step has parameters") };
+        let warn = |text: &str| observer.warning(text);
+        let found = checkpoint::latest(&folder.checkpoints(), &region.entries, region.bytes as usize, warn)?;
         let Some((from, saved)) = found else {
-            let what = "there is no whole checkpoint to go on from\n  help: train again from its config.toml: \
+            let what = "no checkpoint in it is whole\n  help: train again from its config.toml: \
                         rondo train --config FILE --out NEW"
                 .into();
             return Err(Error::Data { path: folder.checkpoints(), line: None, what });
@@ -93,37 +85,13 @@ impl Run {
             let what = format!("{what} are not those that it was saved with");
             return Err(Error::Data { path: from, line: None, what });
         }
-        let mut trainer = Trainer::new(device, &config, &manifest.tuning)?;
+        let tuning = manifest.tuning.clone();
+        let mut trainer = Trainer::new(device, &config, &tuning)?;
         trainer.restore(&saved.state)?;
-        let evaluator = evaluator(device, &config, &manifest.tuning, &trainer, data.validation)?;
-        let metrics = Metrics::open(&folder.metrics_file(), manifest.step)?;
-        let metrics = metrics.with_events(&config, folder.tensorboard(), manifest.step)?;
+        let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation.take())?;
         samples::keep(&folder.samples_file(), manifest.step)?;
-        let file = folder.config_file();
-        tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
-        let valid = (0..manifest.step).map(|step| batches.counts(step).valid as u32).collect();
-        Ok(Run {
-            folder,
-            batches,
-            tokenizer: data.tokenizer,
-            staging: Staging::default(),
-            trainer,
-            evaluator,
-            evaluations: manifest.evaluations.clone(),
-            data_sha256,
-            device: device.clone(),
-            tuning: manifest.tuning.clone(),
-            metrics,
-            skipped: manifest.skipped,
-            in_a_row: 0,
-            quiet_until: 0,
-            before_sec: manifest.elapsed_sec,
-            last_checkpoint: Some((manifest.step, from)),
-            history: History { losses: saved.losses, valid, step_ms: Vec::new() },
-            books: Books::default(),
-            limits: None,
-            config,
-        })
+        folder.write_config(&config)?;
+        Parts { data_sha256, folder, data, trainer, evaluator, tuning, config }.run(device, Some((from, saved)))
     }
 
     /// Changes how long the run is; config.toml then says so. The run is the one that had this length from the start.
@@ -148,10 +116,60 @@ impl Run {
         if let Some(what) = problem.or(other) {
             return Err(ConfigError { origin: Origin::Resolved, line: None, what, help: None }.into());
         }
-        let file = self.folder.config_file();
-        tensor::file::atomic::write(&file, config.to_toml().as_bytes()).map_err(Error::io(&file))?;
+        self.folder.write_config(&config)?;
         self.config = config;
         Ok(())
+    }
+}
+
+/// What a run is made of.
+struct Parts {
+    data_sha256: String,
+    folder: Folder,
+    data: Data,
+    trainer: Trainer,
+    evaluator: Option<Evaluator>,
+    tuning: Tuning,
+    config: Config,
+}
+
+impl Parts {
+    /// The run, at its beginning or after a checkpoint.
+    fn run(self, device: &Device, from: Option<(PathBuf, Saved)>) -> Result<Run, Error> {
+        let Parts { data_sha256, folder, data, trainer, evaluator, tuning, config } = self;
+        let step = from.as_ref().map_or(0, |(_, saved)| saved.manifest.step);
+        let mut run = Run {
+            metrics: Metrics::open(&folder.metrics_file(), step)?.with_events(&config, folder.tensorboard(), step)?,
+            folder,
+            batches: data.training,
+            cut: data.cut,
+            tokenizer: data.tokenizer,
+            staging: Staging::default(),
+            trainer,
+            evaluator,
+            evaluations: Vec::new(),
+            data_sha256,
+            device: device.clone(),
+            tuning,
+            history: History::default(),
+            skipped: 0,
+            in_a_row: 0,
+            quiet_until: 0,
+            before_sec: 0.0,
+            last_checkpoint: None,
+            books: Books::default(),
+            limits: None,
+            config,
+        };
+        if let Some((path, saved)) = from {
+            let valid = (0..step).map(|step| run.batches.counts(step).valid as u32).collect();
+            run.history = History { losses: saved.losses, valid, step_ms: Vec::new() };
+            run.evaluations = saved.manifest.evaluations;
+            run.skipped = saved.manifest.skipped;
+            run.before_sec = saved.manifest.elapsed_sec;
+            run.last_checkpoint = Some((step, path));
+        }
+        Ok(run)
     }
 }
 
@@ -164,4 +182,14 @@ fn evaluator(
     data: Option<Batches>,
 ) -> Result<Option<Evaluator>, Error> {
     data.map(|batches| Evaluator::new(device, config, tuning, trainer, batches)).transpose()
+}
+
+/// The lowerings that a run was begun with.
+fn tuning(file: &Path) -> Result<Tuning, Error> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Tuning::default()),
+        Err(e) => return Err(Error::io(file)(e)),
+    };
+    serde_json::from_str(&text).map_err(|e| Error::Data { path: file.into(), line: None, what: e.to_string() })
 }

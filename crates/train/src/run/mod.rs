@@ -25,6 +25,7 @@ pub struct Run {
     folder: Folder,
     config: Config,
     batches: Batches,
+    cut: usize,
     tokenizer: Tokenizer,
     staging: Staging,
     trainer: Trainer,
@@ -85,6 +86,11 @@ impl Run {
         &self.batches
     }
 
+    /// Pairs that are longer than the model's context, of all that are trained on.
+    pub fn cut(&self) -> usize {
+        self.cut
+    }
+
     /// What made tokens of the data.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
@@ -128,6 +134,11 @@ impl Run {
     /// Steps in all.
     pub fn total_steps(&self) -> usize {
         total_steps(&self.config, &self.batches)
+    }
+
+    /// Whether all is done, run.json too: a process may have been ended just before it.
+    pub fn is_complete(&self) -> bool {
+        self.step() >= self.total_steps() && self.is_summed_up()
     }
 
     /// Learning rate of the step after `done` steps.

@@ -20,6 +20,7 @@ impl Run {
         if self.last_checkpoint.as_ref().is_some_and(|(s, _)| *s == step) {
             return Ok(());
         }
+        self.folder.still_there()?;
         self.metrics.sync()?;
         let state = self.trainer.state()?;
         if let Some(name) = self.trainer.not_finite(&state) {
@@ -47,10 +48,14 @@ impl Run {
         let saved = Saved { manifest, state, losses: self.history.losses.clone(), texts };
         let path = checkpoint::save(&self.folder.checkpoints(), self.trainer.entries(), &saved)?;
         observer.saved(&path);
-        if self.config.checkpoint.keep > 0 {
-            checkpoint::keep_latest(&self.folder.checkpoints(), self.config.checkpoint.keep, &self.evaluations)?;
-        }
         self.last_checkpoint = Some((step, path));
+        if self.config.checkpoint.keep > 0 {
+            let (folder, keep) = (self.folder.checkpoints(), self.config.checkpoint.keep);
+            // The new one is safe, so that one too many is no reason to stop.
+            if let Err(e) = checkpoint::keep_latest(&folder, keep, step, &self.evaluations) {
+                observer.warning(&format!("an old checkpoint can't be removed: {e}"));
+            }
+        }
         Ok(())
     }
 
@@ -58,6 +63,35 @@ impl Run {
         let file = self.folder.summary_file();
         let text = serde_json::to_string_pretty(summary).expect("a summary is plain data");
         tensor::file::atomic::write(&file, text.as_bytes()).map_err(Error::io(&file))
+    }
+
+    /// What of the run is kept when `error` stops it, and how to go on, for errors that don't say.
+    pub(super) fn stopped(&self, error: Error) -> Error {
+        if matches!(error, Error::NotFinite { .. } | Error::Stopped { .. }) {
+            return error;
+        }
+        let (step, folder) = (self.step(), self.folder.path().display());
+        let kept = match &self.last_checkpoint {
+            Some((_, path)) if !path.exists() => format!("lost: all {step} steps, {} is gone as well", path.display()),
+            Some((saved, path)) if *saved == step => format!("nothing is lost: {} is whole", path.display()),
+            Some((saved, path)) => format!(
+                "lost: the {} steps after step {saved}; {} is whole\n  \
+                 go on: rondo train --resume {folder}",
+                step - saved,
+                path.display()
+            ),
+            None => format!(
+                "lost: all {step} steps, no checkpoint was saved yet\n  begin again: rondo train --resume {folder}"
+            ),
+        };
+        Error::Stopped { source: Box::new(error), kept }
+    }
+
+    /// Whether run.json is of the steps done so far.
+    pub(super) fn is_summed_up(&self) -> bool {
+        let text = std::fs::read(self.folder.summary_file()).unwrap_or_default();
+        let summary: Option<Summary> = serde_json::from_slice(&text).ok();
+        summary.is_some_and(|s| s.steps == self.step())
     }
 
     /// run.json.

@@ -23,14 +23,18 @@ impl Run {
     /// Trains until the last step, or until `stop` is set; saves at the end in either case.
     ///
     /// # Errors
-    /// When the device or the disk fails, or too many gradients in a row are not finite.
+    /// When the device or the disk fails, or too many gradients in a row are not finite; it says what is kept.
     pub fn train(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ending, Error> {
+        self.train_on(stop, observer).map_err(|e| self.stopped(e))
+    }
+
+    fn train_on(&mut self, stop: &AtomicBool, observer: &mut dyn Observer) -> Result<Ending, Error> {
         let first = self.step();
         self.advance(self.total_steps(), stop, observer)?;
         self.save(observer)?;
         let finished = self.step() >= self.total_steps();
         let summary = self.summary(if finished { "finished" } else { "interrupted" })?;
-        if self.step() > first || !self.folder.summary_file().exists() {
+        if self.step() > first || !self.is_summed_up() {
             self.write_summary(&summary)?;
         }
         let ending = if finished { Ending::Finished } else { Ending::Interrupted };
