@@ -72,16 +72,18 @@ impl Run {
         }
         let (step, folder) = (self.step(), self.folder.path().display());
         let kept = match &self.last_checkpoint {
-            Some((_, path)) if !path.exists() => format!("lost: all {step} steps, {} is gone as well", path.display()),
+            Some((_, path)) if !path.exists() => {
+                format!("lost: all steps (up to step {step}); {} is gone as well", path.display())
+            }
             Some((saved, path)) if *saved == step => format!("nothing is lost: {} is whole", path.display()),
             Some((saved, path)) => format!(
-                "lost: the {} steps after step {saved}; {} is whole\n  \
+                "lost: what came after step {saved} (up to step {step}); {} is whole\n  \
                  go on: rondo train --resume {folder}",
-                step - saved,
                 path.display()
             ),
             None => format!(
-                "lost: all {step} steps, no checkpoint was saved yet\n  begin again: rondo train --resume {folder}"
+                "lost: all steps (up to step {step}); there was no checkpoint yet\n  \
+                 begin again: rondo train --resume {folder}"
             ),
         };
         Error::Stopped { source: Box::new(error), kept }
