@@ -251,6 +251,14 @@ fn describe(run: &Run) {
         run.tokenizer().name(),
         batches.steps_per_epoch()
     ));
+    if run.cut() > 0 {
+        say(format_args!(
+            "warning: {} pairs of {} are longer than model.max_context ({} tokens): their ends are not learned",
+            run.cut(),
+            batches.rows(),
+            model.max_context
+        ));
+    }
     say(format_args!(
         "model   {}: {} layers · {} wide · {} heads{} · {} parameters",
         config.preset,
