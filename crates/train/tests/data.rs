@@ -115,7 +115,7 @@ fn pairs_in_byte_pair_encoding_learn_where_they_end() {
 fn what_cannot_be_used_is_named() {
     let refuse = |corpus: &str, path: &PathBuf| open("hlx-full", corpus, path.to_str().unwrap()).unwrap_err();
     let empty = file("empty", b"");
-    assert!(refuse("jsonl", &empty).ends_with("there is nothing in it to train on"));
+    assert!(refuse("jsonl", &empty).contains("there is nothing in it to train on"));
     assert!(refuse("text", &empty).ends_with("there is nothing in it to train on"));
     let high = file("high", &[200; 20]);
     assert!(refuse("text", &high).ends_with("it has token 200, and model.vocab_size is 128"));
