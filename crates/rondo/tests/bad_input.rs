@@ -62,13 +62,23 @@ fn configurations() {
     let place = Place::new("configurations");
     let cases: &[(&str, &str, i32, &[&str])] = &[
         ("an unknown key", "optimizer.lrr = 1e-3", 3, &["bad.toml", "unknown key `optimizer.lrr`", "optimizer.lr`?"]),
-        ("a wrong type", "batch_size = \"four\"", 3, &["bad.toml", "`batch_size` is the text \"four\"", "whole number"]),
+        (
+            "a wrong type",
+            "batch_size = \"four\"",
+            3,
+            &["bad.toml", "`batch_size` is the text \"four\"", "whole number"],
+        ),
         ("a negative count", "batch_size = -4", 3, &["bad.toml", "`batch_size` is the whole number -4"]),
         ("not TOML", "batch_size = = 4", 3, &["bad.toml", "not valid TOML", "line 1"]),
         ("heads that don't divide", "model.num_heads = 3", 3, &["bad.toml", "num_heads"]),
         ("no steps", "epochs = 0\nsteps = 0", 3, &["bad.toml", "nothing would be trained"]),
         ("a rate that isn't finite", "optimizer.lr = nan", 3, &["bad.toml", "optimizer.lr"]),
-        ("a newer format", "format = 9\nunheard_of = 1", 3, &["bad.toml: it has format 9, of a newer version", "help:"]),
+        (
+            "a newer format",
+            "format = 9\nunheard_of = 1",
+            3,
+            &["bad.toml: it has format 9, of a newer version", "help:"],
+        ),
         ("no format", "format = \"new\"", 3, &["bad.toml: `format` is"]),
     ];
     for (case, text, code, said) in cases {
@@ -176,7 +186,10 @@ fn data_that_is_unusual_and_good() {
     expect(&marked, 0, &[], "CRLF and a byte-order mark");
     assert_eq!(hash(&plain), hash(&marked));
     // Longer than the context: it is cut, and said.
-    place.write("long.jsonl", "{\"input\": \"a line that is long\", \"output\": \"b\"}\n{\"input\": \"c\", \"output\": \"\"}\n");
+    place.write(
+        "long.jsonl",
+        "{\"input\": \"a line that is long\", \"output\": \"b\"}\n{\"input\": \"c\", \"output\": \"\"}\n",
+    );
     let long = "1 pairs of 2 are longer than model.max_context (16 tokens): their ends are not learned";
     expect(&train("long.jsonl", "long"), 0, &[long], "a long line");
 }
@@ -195,7 +208,8 @@ fn machines_and_memory() {
         let line = format!("train --preset hlx-simple --device {device}");
         expect(&place.rondo(&line), *code, said, device);
     }
-    let large = "train --preset hlx-full --device cpu --set model.hidden_size=65536 --set model.intermediate_size=262144";
+    let large =
+        "train --preset hlx-full --device cpu --set model.hidden_size=65536 --set model.intermediate_size=262144";
     expect(&place.rondo(large), 4, &["GB"], "more memory than there is");
     assert!(!place.0.join("runs").exists(), "what can't begin leaves no folder");
 }
@@ -263,7 +277,12 @@ fn disks() {
     }
     match command.output() {
         Ok(output) => {
-            expect(&output, 1, &["run: Permission denied", "help: see who may read and write there"], "a read-only folder");
+            expect(
+                &output,
+                1,
+                &["run: Permission denied", "help: see who may read and write there"],
+                "a read-only folder",
+            );
         }
         Err(e) => println!("a read-only folder is skipped: another user can't run the binary here: {e}"),
     }
@@ -276,13 +295,19 @@ fn disks() {
         println!("a full disk is skipped: no tmpfs can be mounted here");
         return;
     }
-    let output = place.rondo(&format!("train {TINY} --steps 400 --out full/run --set checkpoint.every=2").replace("--steps 4 ", ""));
+    let output = place
+        .rondo(&format!("train {TINY} --steps 400 --out full/run --set checkpoint.every=2").replace("--steps 4 ", ""));
     // A disk with room again: the run goes on from what it said is kept.
     let again = Command::new("mount").args(["-o", "remount,size=64m"]).arg(&full).status().unwrap();
     let rest = place.rondo("train --resume full/run --steps 12 --set checkpoint.keep=1 --device cpu --threads 1");
     let names: Vec<_> = fs::read_dir(full.join("run/checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
     let _ = Command::new("umount").arg(&full).status();
-    let said = ["No space left on device", "help: make room there", "lost: what came after step", "go on: rondo train --resume"];
+    let said = [
+        "No space left on device",
+        "help: make room there",
+        "lost: what came after step",
+        "go on: rondo train --resume",
+    ];
     expect(&output, 1, &said, "a full disk");
     assert!(again.success());
     expect(&rest, 0, &["resume  full/run after step "], "with room again");

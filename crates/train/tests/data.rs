@@ -116,7 +116,7 @@ fn what_cannot_be_used_is_named() {
     let refuse = |corpus: &str, path: &PathBuf| open("hlx-full", corpus, path.to_str().unwrap()).unwrap_err();
     let empty = file("empty", b"");
     assert!(refuse("jsonl", &empty).contains("there is nothing in it to train on"));
-    assert!(refuse("text", &empty).ends_with("there is nothing in it to train on"));
+    assert!(refuse("text", &empty).contains("there is nothing in it to train on"));
     let high = file("high", &[200; 20]);
     assert!(refuse("text", &high).ends_with("it has token 200, and model.vocab_size is 128"));
     let list = file("list", b"[1, 2]\n");
