@@ -24,6 +24,7 @@ fn a_decode_step_is_one_submission_and_allocates_nothing() {
         norm_eps: 1e-5,
         positions: Positions::Rope,
         rope_theta: 10_000.0,
+        rope_scaling: Default::default(),
         mlp: Mlp::Swiglu,
         attention_bias: false,
         mlp_bias: false,

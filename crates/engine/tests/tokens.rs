@@ -19,6 +19,7 @@ fn llama() -> Config {
         norm_eps: 1e-5,
         positions: Positions::Rope,
         rope_theta: 10_000.0,
+        rope_scaling: Default::default(),
         mlp: Mlp::Swiglu,
         attention_bias: false,
         mlp_bias: false,

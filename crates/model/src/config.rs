@@ -1,5 +1,6 @@
 //! The shape of a transformer as plain data.
 
+use ops::rope::Scaling;
 use serde::{Deserialize, Serialize};
 
 /// What a layer does before its MLP.
@@ -42,6 +43,48 @@ pub enum Mlp {
     Swiglu,
 }
 
+/// Llama 3.1's scaling of rotary frequencies; see `ops::rope`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RopeScaling {
+    /// What the lowest frequencies are divided by; 1 for no scaling.
+    #[serde(rename = "rope_scaling_factor")]
+    pub factor: f32,
+    /// Dimensions that turn at most this often over the original context are divided by the whole factor.
+    #[serde(rename = "rope_scaling_low_freq_factor")]
+    pub low_freq_factor: f32,
+    /// Dimensions that turn at least this often over it stay as they are.
+    #[serde(rename = "rope_scaling_high_freq_factor")]
+    pub high_freq_factor: f32,
+    /// Positions of the original context.
+    #[serde(rename = "rope_scaling_original_max_position")]
+    pub original_max_position: usize,
+}
+
+impl Default for RopeScaling {
+    /// No scaling.
+    fn default() -> Self {
+        let none = Scaling::NONE;
+        RopeScaling {
+            factor: none.factor,
+            low_freq_factor: none.low_freq_factor,
+            high_freq_factor: none.high_freq_factor,
+            original_max_position: none.original_max_position,
+        }
+    }
+}
+
+impl From<RopeScaling> for Scaling {
+    fn from(s: RopeScaling) -> Scaling {
+        Scaling {
+            factor: s.factor,
+            low_freq_factor: s.low_freq_factor,
+            high_freq_factor: s.high_freq_factor,
+            original_max_position: s.original_max_position,
+        }
+    }
+}
+
 /// A pre-norm transformer: by its kinds of norm, positions and MLP that of GPT-2, of Llama, or between them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -69,6 +112,9 @@ pub struct Config {
     pub positions: Positions,
     /// With `rope`: the base of the wavelengths, which go from 2 pi to 2 pi times nearly this.
     pub rope_theta: f32,
+    /// With `rope`: lower frequencies for contexts longer than the one that the model began with.
+    #[serde(flatten)]
+    pub rope_scaling: RopeScaling,
     /// What a layer does within a position.
     pub mlp: Mlp,
     /// Whether the mixer's projections have biases.
@@ -114,6 +160,13 @@ impl Config {
         }
         if !(self.rope_theta.is_finite() && self.rope_theta >= 1.0) {
             return Some(format!("rope_theta is {}; it must be a number from 1 on", self.rope_theta));
+        }
+        if self.rope_scaling.original_max_position > LARGEST {
+            let most = self.rope_scaling.original_max_position;
+            return Some(format!("rope_scaling_original_max_position is {most}; it must be from 1 to {LARGEST}"));
+        }
+        if let Some(what) = Scaling::from(self.rope_scaling).problem() {
+            return Some(format!("rope_scaling_{what}"));
         }
         if !(self.norm_eps.is_finite() && self.norm_eps > 0.0) {
             return Some(format!("norm_eps is {}; it must be a positive number", self.norm_eps));
@@ -170,6 +223,7 @@ mod tests {
             norm_eps: 1e-5,
             positions: Positions::Learned,
             rope_theta: 10_000.0,
+            rope_scaling: RopeScaling::default(),
             mlp: Mlp::Gelu,
             attention_bias: false,
             mlp_bias: true,
@@ -188,6 +242,9 @@ mod tests {
         assert!(Config { mixer: Mixer::Value, ..turned.clone() }.problem().unwrap().contains("mixer is value"));
         assert!(Config { num_heads: 256, ..turned.clone() }.problem().unwrap().contains("heads are 1 wide"));
         assert!(Config { rope_theta: 0.5, ..turned }.problem().unwrap().starts_with("rope_theta is 0.5"));
+        let scaled = RopeScaling { factor: 0.5, ..RopeScaling::default() };
+        let scaled = Config { rope_scaling: scaled, ..good.clone() };
+        assert!(scaled.problem().unwrap().starts_with("rope_scaling_factor is 0.5"));
         assert!(Config { norm_eps: f32::NAN, ..good }.problem().unwrap().starts_with("norm_eps"));
     }
 }

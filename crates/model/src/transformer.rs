@@ -11,7 +11,7 @@ use ops::kv_append::kv_append;
 use ops::layer_norm::layer_norm;
 use ops::matmul::linear;
 use ops::rms_norm::rms_norm;
-use ops::rope::rope;
+use ops::rope::rope_scaled;
 use ops::swiglu::swiglu;
 use tensor::{DType, Shape};
 
@@ -122,7 +122,8 @@ fn mix(layer: &Scope, config: &Config, x: &Tensor, positions: &Tensor, sight: &S
             let columns = (heads + 2 * kv_heads) * head_dim;
             let mut qkv = layer.linear("attention.qkv_proj", [columns, hidden], bias, x); // [tokens, q k v]
             if config.positions == Positions::Rope {
-                qkv = rope(&qkv, positions, heads + kv_heads, head_dim, config.rope_theta);
+                let (turned, theta, scaling) = (heads + kv_heads, config.rope_theta, config.rope_scaling.into());
+                qkv = rope_scaled(&qkv, positions, turned, head_dim, theta, scaling);
             }
             match sight {
                 Sight::Packed { cu_seqlens } => attention(&qkv, cu_seqlens, heads, kv_heads),
@@ -220,6 +221,7 @@ mod tests {
             norm_eps: 1e-5,
             positions: Positions::Rope,
             rope_theta: 10_000.0,
+            rope_scaling: Default::default(),
             mlp: Mlp::Swiglu,
             attention_bias: false,
             mlp_bias: false,

@@ -18,9 +18,10 @@ const FIRST: u64 = 0x28be_60db_9391_054a;
 
 #[inline(always)]
 fn body(args: &CpuArgs, part: usize) {
-    let [tokens, columns, heads, half, high, low, backwards] = *args.words else {
-        unreachable!("the card gives seven words")
+    let [tokens, columns, heads, half, high, low, backwards, ref scaling @ ..] = *args.words else {
+        unreachable!("the card gives sixteen words")
     };
+    let scaling = Scaling::of(scaling);
     let (tokens, columns) = (tokens as usize, columns as usize);
     let (heads, half) = (heads as usize, half as usize);
     let ratio = u64::from(high) << 32 | u64::from(low);
@@ -32,7 +33,7 @@ fn body(args: &CpuArgs, part: usize) {
         let pairs = STRIP.min(half - from);
         let mut frequencies = [0u64; STRIP];
         for (i, frequency) in frequencies[..pairs].iter_mut().enumerate() {
-            *frequency = frequency_of(ratio, (from + i) as u32);
+            *frequency = scaling.scaled(frequency_of(ratio, (from + i) as u32));
         }
         for row in rows.clone() {
             let (mut cos, mut sin) = ([0.0f32; STRIP], [0.0f32; STRIP]);
@@ -70,10 +71,41 @@ fn body(args: &CpuArgs, part: usize) {
     }
 }
 
+/// The high half of a product.
+#[inline(always)]
+fn product(a: u64, b: u64) -> u64 {
+    ((u128::from(a) * u128::from(b)) >> 64) as u64
+}
+
+/// The words of the card's scaling.
+struct Scaling {
+    slow: u64,
+    fast: u64,
+    least: u64,
+    slope: u64,
+    shift: u32,
+}
+
+impl Scaling {
+    #[inline(always)]
+    fn of(words: &[u32]) -> Scaling {
+        let pair = |i: usize| u64::from(words[2 * i]) << 32 | u64::from(words[2 * i + 1]);
+        Scaling { slow: pair(0), fast: pair(1), least: pair(2), slope: pair(3), shift: words[8] }
+    }
+
+    #[inline(always)]
+    fn scaled(&self, frequency: u64) -> u64 {
+        if frequency >= self.fast {
+            return frequency;
+        }
+        let above = frequency.saturating_sub(self.slow) << self.shift;
+        product(frequency, self.least + (product(above, self.slope) << 1))
+    }
+}
+
 /// How far pair `i` turns from one position to the next: FIRST x ratio^i, in units of 2^-64 of a turn.
 #[inline(always)]
 fn frequency_of(ratio: u64, mut i: u32) -> u64 {
-    let product = |a: u64, b: u64| ((u128::from(a) * u128::from(b)) >> 64) as u64;
     let (mut frequency, mut power) = (FIRST, ratio);
     while i > 0 {
         if i & 1 == 1 {

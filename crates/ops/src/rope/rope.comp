@@ -14,6 +14,15 @@ layout(push_constant) uniform Arguments {
     uint ratio_high;
     uint ratio_low;
     uint backwards;
+    uint slow_high;
+    uint slow_low;
+    uint fast_high;
+    uint fast_low;
+    uint least_high;
+    uint least_low;
+    uint slope_high;
+    uint slope_low;
+    uint shift;
 } args;
 
 // Numbers of 64 bits as (low, high): the high half of their product.
@@ -44,6 +53,33 @@ uvec2 frequency_of(uint i) {
     return frequency;
 }
 
+bool less(uvec2 a, uvec2 b) {
+    return a.y < b.y || (a.y == b.y && a.x < b.x);
+}
+
+uvec2 shifted_left(uvec2 a, uint bits) {
+    if (bits == 0) return a;
+    if (bits >= 32) return uvec2(0, a.x << (bits - 32));
+    return uvec2(a.x << bits, a.y << bits | a.x >> (32 - bits));
+}
+
+// A frequency made lower, unless it is one of the fast ones.
+uvec2 scaled(uvec2 frequency) {
+    uvec2 slow = uvec2(args.slow_low, args.slow_high);
+    uvec2 share = uvec2(args.least_low, args.least_high);
+    if (!less(frequency, uvec2(args.fast_low, args.fast_high))) return frequency;
+    if (less(slow, frequency)) {
+        uint borrow, carry;
+        uvec2 above = uvec2(usubBorrow(frequency.x, slow.x, borrow), 0);
+        above.y = frequency.y - slow.y - borrow;
+        uvec2 slope = uvec2(args.slope_low, args.slope_high);
+        uvec2 more = shifted_left(high_product(shifted_left(above, args.shift), slope), 1);
+        share.x = uaddCarry(share.x, more.x, carry);
+        share.y += more.y + carry;
+    }
+    return high_product(frequency, share);
+}
+
 // Cosine and sine of an angle in units of 2^-32 of a turn: polynomials around the nearest quarter, as drivers may be far off.
 vec2 cos_sin(uint turn) {
     uint quarter = (turn + (1u << 29)) >> 30;
@@ -69,7 +105,7 @@ void main() {
         uint row = token * args.columns;
         uint position = args.positions.at[token];
         for (uint i = lane; i < half_dim && first_head < abreast; i += lanes) {
-            uvec2 frequency = frequency_of(i);
+            uvec2 frequency = scaled(frequency_of(i));
             uint high, low;
             umulExtended(frequency.x, position, high, low);
             vec2 turn = cos_sin(frequency.y * position + high);

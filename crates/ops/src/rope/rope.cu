@@ -11,6 +11,22 @@ __device__ __forceinline__ unsigned long long frequency_of(unsigned long long ra
   return frequency;
 }
 
+// How frequencies are lowered, in units of 2^-64 of a turn: not from `fast` on.
+struct Scaling {
+  unsigned long long slow, fast, least, slope;
+  unsigned shift;
+};
+
+__device__ __forceinline__ unsigned long long scaled(unsigned long long frequency, const Scaling& s) {
+  if (frequency >= s.fast) return frequency;
+  unsigned long long above = frequency > s.slow ? (frequency - s.slow) << s.shift : 0;
+  return __umul64hi(frequency, s.least + (__umul64hi(above, s.slope) << 1));
+}
+
+__device__ __forceinline__ unsigned long long pair_of(unsigned high, unsigned low) {
+  return (unsigned long long)high << 32 | low;
+}
+
 // Cosine and sine of an angle in units of 2^-32 of a turn: polynomials around the nearest quarter.
 __device__ __forceinline__ float2 cos_sin(unsigned turn) {
   unsigned quarter = (turn + (1u << 29)) >> 30;
@@ -23,7 +39,7 @@ __device__ __forceinline__ float2 cos_sin(unsigned turn) {
 
 __device__ __forceinline__ void rope_body(const Stored* x, const unsigned* positions, Stored* y, unsigned tokens,
                                           unsigned columns, unsigned heads, unsigned half, unsigned long long ratio,
-                                          bool backwards) {
+                                          bool backwards, const Scaling& scaling) {
   for (unsigned token = blockIdx.x; token < tokens; token += gridDim.x) {
     size_t row = (size_t)token * columns;
     unsigned position = positions[token];
@@ -32,7 +48,7 @@ __device__ __forceinline__ void rope_body(const Stored* x, const unsigned* posit
     unsigned lane = threadIdx.x % lanes, first_head = threadIdx.x / lanes;
     if (first_head < abreast) {
       for (unsigned i = lane; i < half; i += lanes) {
-        float2 turn = cos_sin((unsigned)((frequency_of(ratio, i) * position) >> 32));
+        float2 turn = cos_sin((unsigned)((scaled(frequency_of(ratio, i), scaling) * position) >> 32));
         if (backwards) turn.y = -turn.y;
         for (unsigned head = first_head; head < heads; head += abreast) {
           size_t at = row + head * 2 * half + i;
@@ -50,7 +66,11 @@ __device__ __forceinline__ void rope_body(const Stored* x, const unsigned* posit
 
 extern "C" __global__ void rope(const Stored* x, const unsigned* positions, Stored* y, unsigned tokens,
                                 unsigned columns, unsigned heads, unsigned half, unsigned ratio_high,
-                                unsigned ratio_low, unsigned backwards) {
-  unsigned long long ratio = (unsigned long long)ratio_high << 32 | ratio_low;
-  rope_body(x, positions, y, tokens, columns, heads, half, ratio, backwards == 1);
+                                unsigned ratio_low, unsigned backwards, unsigned slow_high, unsigned slow_low,
+                                unsigned fast_high, unsigned fast_low, unsigned least_high, unsigned least_low,
+                                unsigned slope_high, unsigned slope_low, unsigned shift) {
+  unsigned long long ratio = pair_of(ratio_high, ratio_low);
+  Scaling scaling = {pair_of(slow_high, slow_low), pair_of(fast_high, fast_low), pair_of(least_high, least_low),
+                     pair_of(slope_high, slope_low), shift};
+  rope_body(x, positions, y, tokens, columns, heads, half, ratio, backwards == 1, scaling);
 }
