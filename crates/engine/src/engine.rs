@@ -437,7 +437,8 @@ impl Staging {
         self.lens.push(position as u32 + 1);
         self.table.extend(&sequence.blocks);
         self.table.extend(std::iter::repeat_n(0, blocks - sequence.blocks.len()));
-        self.counters.push(sequence.submitted as u32);
+        // A draw belongs to its place in the text, however much of the text was the prompt.
+        self.counters.push(position as u32);
         self.top_k.push(sampling.top_k);
         self.seeds.extend([sampling.seed as u32, (sampling.seed >> 32) as u32]);
         self.temperature.push(sampling.temperature);

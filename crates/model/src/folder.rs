@@ -102,7 +102,14 @@ fn config(path: &Path) -> Result<(Config, String), FolderError> {
         None => return Err(wrong("it has no `model_type`; models that Rondo trained (`rondo`) are read".into())),
     }
     let kind = all.get("tokenizer").and_then(|kind| kind.as_str()).unwrap_or("bpe").to_string();
-    let config: Config = serde_json::from_value(all).map_err(|e| wrong(e.to_string()))?;
+    let config: Config = serde_json::from_value(all.clone()).map_err(|e| wrong(e.to_string()))?;
+    let known = serde_json::to_value(&config).unwrap_or_default();
+    // A key that is passed over would change what the model computes.
+    let is_new = |key: &&String| !["model_type", "tokenizer"].contains(&key.as_str()) && known.get(key).is_none();
+    if let Some(key) = all.as_object().into_iter().flat_map(|all| all.keys()).find(is_new) {
+        let help = "help: read it with the version of Rondo that wrote it";
+        return Err(wrong(format!("it has the key `{key}`, which this build doesn't know\n  {help}")));
+    }
     match config.problem() {
         Some(what) => Err(wrong(what)),
         None => Ok((config, kind)),

@@ -1,0 +1,235 @@
+//! `rondo run` as a user has it: what was learned comes back, whole characters, one clear error for each bad folder.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// X of the lines `X -> X` that `hlx-full` learns.
+const LINES: [&str; 16] = [
+    "Hello world",
+    "Machine learning",
+    "Neural network",
+    "Deep learning",
+    "Transformer model",
+    "Attention mechanism",
+    "Gradient descent",
+    "Backpropagation",
+    "Activation function",
+    "Loss function",
+    "Learning rate",
+    "Training data",
+    "Batch normalization",
+    "Convolutional layer",
+    "Recurrent network",
+    "Language model",
+];
+const CPU: [&str; 4] = ["--device", "cpu", "--threads", "1"];
+
+fn rondo(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rondo"));
+    command.args(args).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn done(folder: &Path, args: &[&str]) -> Output {
+    rondo(folder, args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn expect(output: &Output, code: i32, said: &str) {
+    let stderr = text(&output.stderr);
+    let found = output.status.code();
+    assert!(
+        found == Some(code) && stderr.contains(said),
+        "exit {found:?}, not {code} with `{said}`; stderr:\n{stderr}"
+    );
+}
+
+/// A folder with the runs `learned` (hlx-full, whole) and `started` (tiny-llama, 2 steps): trained once for all tests.
+fn runs() -> &'static Path {
+    static RUNS: OnceLock<PathBuf> = OnceLock::new();
+    RUNS.get_or_init(|| {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("run");
+        let _ = fs::remove_dir_all(&place);
+        fs::create_dir_all(&place).unwrap();
+        let train = |preset, name, steps| {
+            let line = [&["train", "--preset", preset, "--out", name, "--steps", steps][..], &CPU].concat();
+            expect(&done(&place, &line), 0, "");
+        };
+        train("hlx-full", "learned", "400");
+        train("tiny-llama", "started", "2");
+        place
+    })
+}
+
+/// A copy of the run `learned`'s last checkpoint: a model folder of one's own.
+fn model(name: &str) -> PathBuf {
+    let (from, to) = (runs().join("learned/checkpoints/step-400"), runs().join(name));
+    fs::create_dir_all(&to).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    to
+}
+
+/// The first sixteen characters of each line, and the shortest beginning that is no other line's.
+fn prefixes() -> Vec<(String, String)> {
+    let lines: Vec<String> = LINES.iter().map(|x| format!("{x} -> {x}")[..16].to_string()).collect();
+    let unique = |line: &String| {
+        let is_its_own = |length: &usize| lines.iter().filter(|l| l.starts_with(&line[..*length])).count() == 1;
+        line[..(1..=16).find(is_its_own).unwrap()].to_string()
+    };
+    let shortest: Vec<String> = lines.iter().map(unique).collect();
+    shortest.into_iter().zip(lines).collect()
+}
+
+#[test]
+fn every_line_that_was_learned_comes_back_from_its_shortest_beginning() {
+    for device in ["cpu", "vulkan", "cuda"] {
+        let mut right = 0;
+        for (prefix, line) in prefixes() {
+            let output = done(runs(), &["run", "learned", &prefix, "--greedy", "--device", device, "--threads", "1"]);
+            if device != "cpu" && output.status.code() == Some(4) {
+                println!("{device} is not tried: {}", text(&output.stderr));
+                break;
+            }
+            expect(&output, 0, "learned after step 400");
+            // The prompt isn't repeated, and the context, 16 positions, ends the answer.
+            assert_eq!(text(&output.stdout), format!("{}\n", &line[prefix.len()..]), "{device}");
+            right += 1;
+        }
+        assert!(right == 16 || (right == 0 && device != "cpu"), "{right} of 16 on {device}");
+    }
+}
+
+#[test]
+fn a_prompt_may_be_piped_and_the_answer_may_be_json() {
+    let args = ["run", "learned", "--greedy", "--json", "--device", "cpu", "--threads", "1", "--verbose"];
+    let mut child =
+        rondo(runs(), &args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"Deep\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    expect(&output, 0, "% of this machine's limit");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&answer["text"], &answer["finish_reason"]), (&" learning ->".into(), &"context".into()));
+    assert_eq!((&answer["prompt_tokens"], &answer["tokens"]), (&4.into(), &12.into()));
+    assert!(
+        answer["tokens_per_second"].as_f64() > Some(0.0) && answer["percent_of_limit"].as_f64() > Some(0.0),
+        "{answer}"
+    );
+}
+
+#[test]
+fn the_seed_decides_and_threads_do_not() {
+    let answer = |more: &[&str]| {
+        let output =
+            done(runs(), &[&["run", "started", "Once", "--max-tokens", "40", "--device", "cpu"], more].concat());
+        expect(&output, 0, "");
+        output.stdout
+    };
+    let first = answer(&["--threads", "1"]);
+    assert_eq!(first, answer(&["--threads", "2"]));
+    assert_eq!(first, answer(&["--threads", "1", "--seed", "0", "--temperature", "0.8", "--top-p", "0.95"]));
+    let seeds: BTreeSet<_> = ["1", "2", "3"].map(|seed| answer(&["--threads", "1", "--seed", seed])).into();
+    assert_eq!(seeds.len(), 3);
+    assert_eq!(answer(&["--temperature", "0"]), answer(&["--greedy"]));
+}
+
+#[test]
+fn only_whole_characters_are_shown() {
+    // A model that hardly learned makes any bytes, and so many that are no characters.
+    let line =
+        [&["run", "started", "\u{e9}t\u{e9}", "--temperature", "2", "--top-p", "1", "--max-tokens", "50"][..], &CPU]
+            .concat();
+    let output = done(runs(), &line);
+    expect(&output, 0, "");
+    let shown = text(&output.stdout);
+    assert!(shown.ends_with('\n') && shown.contains(char::REPLACEMENT_CHARACTER), "{shown}");
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let line = [&["run", "started", "Once", "--max-tokens", "60"][..], &CPU].concat();
+    let mut child = rondo(runs(), &line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success() && !said.contains("error") && !said.contains("panic"), "{said}");
+}
+
+#[test]
+fn folders_and_checkpoints_are_found() {
+    let run = |args: &[&str]| done(runs(), &[&["run"], args, &["--greedy"], &CPU].concat());
+    model("alone");
+    let alone = run(&["alone", "Deep"]);
+    expect(&alone, 0, "model   alone: 4 layers");
+    assert_eq!(text(&alone.stdout), " learning ->\n");
+    expect(&run(&["learned", "Deep", "--checkpoint", "step-400"]), 0, "after step 400");
+    expect(&run(&["learned", "Deep", "--checkpoint", "step-3"]), 3, "no whole checkpoint `step-3`; there are: step-");
+    expect(&run(&["alone", "Deep", "--checkpoint", "best"]), 2, "it has no checkpoints");
+    expect(&run(&["alone", "Deep", "--ctx", "8"]), 0, "context 8 of 16");
+    expect(&run(&["alone", "Deep", "--ctx", "17"]), 2, "a context of 17 tokens is asked for; the model has 16");
+    expect(&run(&["alone", "Deep learning -> Deep learning"]), 2, "the prompt has 30 tokens, and the context");
+    expect(&run(&["alone", "Deep", "--max-tokens", "0"]), 2, "max_tokens must be at least 1");
+    expect(&run(&["alone", "Deep", "--top-p", "1.5"]), 2, "top_p is 1.5");
+    expect(&run(&["nowhere", "Deep"]), 3, "nowhere is not there");
+    // A newest checkpoint that is damaged: the one before is used, and it is said.
+    let copy = runs().join("damaged/checkpoints");
+    for step in ["step-399", "step-400"] {
+        fs::create_dir_all(copy.join(step)).unwrap();
+        for file in fs::read_dir(runs().join("learned/checkpoints/step-400")).unwrap().flatten() {
+            fs::copy(file.path(), copy.join(step).join(file.file_name())).unwrap();
+        }
+    }
+    let weights = copy.join("step-400/model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() / 2]).unwrap();
+    let output = run(&["damaged", "Deep"]);
+    expect(&output, 0, "this checkpoint is skipped");
+    assert_eq!(text(&output.stdout), " learning ->\n");
+    expect(&run(&["damaged", "Deep", "--checkpoint", "step-400"]), 3, "model.safetensors");
+}
+
+#[test]
+fn a_folder_that_is_no_model_is_refused_in_a_line() {
+    let refused = |name: &str, file: &str, change: &dyn Fn(Vec<u8>) -> Option<Vec<u8>>, said: &str| {
+        let folder = model(name);
+        match change(fs::read(folder.join(file)).unwrap()) {
+            Some(bytes) => fs::write(folder.join(file), bytes).unwrap(),
+            None => fs::remove_file(folder.join(file)).unwrap(),
+        }
+        let output = done(runs(), &[&["run", name, "Deep"][..], &CPU].concat());
+        expect(&output, 3, said);
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("{name}/{file}")) || said.contains(&format!("error: {name}")), "{said}");
+        assert!(output.stdout.is_empty());
+    };
+    let put = |from: &'static str, to: &'static str| {
+        move |bytes: Vec<u8>| {
+            let changed = text(&bytes).replacen(from, to, 1);
+            assert_ne!(changed.as_bytes(), bytes, "`{from}` is there");
+            Some(changed.into_bytes())
+        }
+    };
+    refused("no-config", "config.json", &|_| None, "No such file");
+    refused("no-tokenizer", "tokenizer.json", &|_| None, "No such file");
+    refused("no-weights", "model.safetensors", &|_| None, "No such file");
+    refused("cut", "model.safetensors", &|bytes| Some(bytes[..bytes.len() - 5].into()), "model.safetensors");
+    refused("cut-early", "model.safetensors", &|_| Some(b"{".into()), "model.safetensors");
+    refused("no-json", "config.json", &|_| Some(b"{\"model_type".into()), "not valid JSON");
+    refused("another", "config.json", &put("\"rondo\"", "\"qwen9\""), "model_type is `qwen9`");
+    refused("newer", "config.json", &put("\"vocab_size\"", "\"window\": 4, \"vocab_size\""), "the key `window`");
+    refused("newer-kind", "config.json", &put("\"attention\"", "\"lookahead\""), "lookahead");
+    refused("newer-text", "config.json", &put("\"ascii\"", "\"words\""), "kind `words`");
+    refused("senseless", "config.json", &put("\"num_heads\": 4", "\"num_heads\": 3"), "which 3 heads");
+    refused("deeper", "config.json", &put("\"num_layers\": 4", "\"num_layers\": 5"), "doesn't have it");
+    refused("wider", "config.json", &put("\"vocab_size\": 128", "\"vocab_size\": 256"), "the model needs [256, 256]");
+    refused("narrower", "config.json", &put("\"vocab_size\": 128", "\"vocab_size\": 64"), "they don't belong together");
+}
