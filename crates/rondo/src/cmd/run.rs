@@ -140,7 +140,6 @@ fn once(writer: &mut Writer, prompt: &[u8], args: &Args) -> Outcome {
         args.json || show(piece)
     })?;
     if args.json {
-        let limits = device::limits::kept(writer.engine.device(), device::limits::default_file().as_deref())?;
         product(super::json(&json!({
             "text": text,
             "tokens": answer.tokens,
@@ -148,7 +147,7 @@ fn once(writer: &mut Writer, prompt: &[u8], args: &Args) -> Outcome {
             "finish_reason": answer.finish.map(Finish::name),
             "prompt_tokens_per_second": answer.prompt_speed(),
             "tokens_per_second": answer.speed(),
-            "percent_of_limit": answer.speed().map(|s| 100.0 * s * writer.engine.decode_limit_seconds(&limits)),
+            "percent_of_limit": answer.speed().map(|speed| writer.percent_of_limit(speed)).transpose()?,
             "seed": writer.sampling.seed,
             "temperature": writer.sampling.temperature,
             "device": super::describe(writer.engine.device()),
@@ -354,14 +353,30 @@ impl Writer {
         Ok(answer)
     }
 
+    /// What share of this machine's limit so many tokens a second are.
+    fn percent_of_limit(&self, speed: f64) -> Result<f64, Failure> {
+        let (device, file) = (self.engine.device(), device::limits::default_file());
+        let percent = |limits| 100.0 * speed * self.engine.decode_limit_seconds(&limits);
+        let kept = percent(device::limits::kept(device, file.as_deref())?);
+        if kept <= 100.0 {
+            return Ok(kept);
+        }
+        // More than the limit: it was measured while the machine was busy, or isn't what binds.
+        Ok(percent(device::limits::measure(device, file.as_deref())?))
+    }
+
     /// Speeds of the last answer, with their share of what the machine can do.
     fn stats(&self) -> Result<String, Failure> {
         let Some(answer) = self.last else { return Ok("no answer yet".into()) };
-        let limits = device::limits::kept(self.engine.device(), device::limits::default_file().as_deref())?;
-        let limit = self.engine.decode_limit_seconds(&limits);
-        let decode = answer.speed().map_or("-".into(), |speed| {
-            format!("{speed:.0} tok/s, {:.1}% of this machine's limit", 100.0 * speed * limit)
-        });
+        let decode = match answer.speed() {
+            Some(speed) => {
+                let percent = self.percent_of_limit(speed)?;
+                // The limit is one of memory, and a small model lies nearer.
+                let why = if percent > 100.0 { " (the weights stay in its cache)" } else { "" };
+                format!("{speed:.0} tok/s, {percent:.1}% of this machine's limit{why}")
+            }
+            None => "-".into(),
+        };
         Ok(format!(
             "prompt {} tokens, {:.1} ms to the first token | answer {} tokens, {decode} | context {}/{}",
             answer.prompt,
