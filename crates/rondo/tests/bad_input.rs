@@ -1,4 +1,5 @@
 //! Bad input through the real binary: each with one clear error (what, where, why, what to do) and its exit code.
+#![cfg(unix)]
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

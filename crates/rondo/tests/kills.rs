@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tensor::rng::Philox;
 
-/// How often a run is killed; 200 take a minute or two.
+/// How often a run is killed; 200 take some minutes.
 const KILLS: &str = "RONDO_KILLS";
 /// Steps of a run; it begins again in another folder when it is done.
 const STEPS: usize = 40;
