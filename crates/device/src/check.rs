@@ -20,6 +20,9 @@ pub enum CheckError {
     /// The device failed.
     #[error("{0}")]
     Device(#[from] Error),
+    /// What it should be compared with could not be made.
+    #[error("nothing to compare with: {0}")]
+    Witness(String),
 }
 
 /// How far a case's outputs are from the reference.
@@ -94,11 +97,11 @@ pub fn run(
     tuning: &Tuning,
     seed: u64,
 ) -> Result<Outcome, CheckError> {
-    let bits = outputs(device, op, case, tuning, seed)?;
     let types: Vec<_> = case.inputs.iter().map(|i| i.ty.clone()).collect();
+    let given = inputs(case, seed);
+    let bits = outputs_of(device, op, case, tuning, &given)?;
     let out_types = (op.infer)(&case.params, &types).expect("the case was traced");
     let call = Call { params: &case.params, inputs: &types, outputs: &out_types };
-    let given = inputs(case, seed);
     let slices: Vec<&[f64]> = given.iter().map(Vec::as_slice).collect();
     Ok(compare(&out_types, bits, &interpret::reference(op, &call, &slices)))
 }
@@ -114,16 +117,29 @@ pub fn outputs(
     tuning: &Tuning,
     seed: u64,
 ) -> Result<Vec<Vec<u32>>, CheckError> {
+    outputs_of(device, op, case, tuning, &inputs(case, seed))
+}
+
+/// The bits of a case's outputs on a device for these inputs, as stored ([`inputs`]).
+///
+/// # Errors
+/// When the device can't run it.
+pub fn outputs_of(
+    device: &Device,
+    op: &'static OpDef,
+    case: &Case,
+    tuning: &Tuning,
+    given: &[Vec<f64>],
+) -> Result<Vec<Vec<u32>>, CheckError> {
     let plan = plan::plan(&case_graph(op, case)?, device.spec(), tuning)?;
-    Ok(run_plan(device, plan, case, &inputs(case, seed))?)
+    Ok(run_plan(device, plan, case, given)?)
 }
 
 /// How far outputs of these types are from what is wanted.
 pub fn compare(types: &[TensorType], bits: Vec<Vec<u32>>, wanted: &[Vec<f64>]) -> Outcome {
     let mut outcome = Outcome { error: 0.0, worst: (0, 0, 0.0, 0.0), bits };
     for (o, (want, bits)) in wanted.iter().zip(&outcome.bits).enumerate() {
-        for (e, (&want, &word)) in want.iter().zip(bits).enumerate() {
-            let got = number(types[o].dtype, word);
+        for (e, (&want, got)) in want.iter().zip(numbers(types[o].dtype, bits)).enumerate() {
             let error = distance(got, want);
             if error > outcome.error {
                 (outcome.error, outcome.worst) = (error, (o, e, got, want));
@@ -133,9 +149,12 @@ pub fn compare(types: &[TensorType], bits: Vec<Vec<u32>>, wanted: &[Vec<f64>]) -
     outcome
 }
 
-/// An element of two or four bytes as a number.
-pub fn number(dtype: DType, word: u32) -> f64 {
-    decode(dtype, &word.to_le_bytes()[..dtype.block_bytes()])[0]
+/// Elements of one, two or four bytes as numbers.
+pub fn numbers(dtype: DType, words: &[u32]) -> Vec<f64> {
+    let size = dtype.block_bytes();
+    let mut bytes = Vec::with_capacity(words.len() * size);
+    words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()[..size]));
+    decode(dtype, &bytes)
 }
 
 fn distance(got: f64, want: f64) -> f64 {
