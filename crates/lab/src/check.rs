@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 /// Cases with more operations than this are compared with a processor's kernels, not with plain loops in f64.
-const REFERENCE_FLOPS: f64 = 3e9;
+const REFERENCE_FLOPS: f64 = 3e8;
 /// Cases are prepared together up to this many elements: 2 GiB of numbers in f64.
 const PREPARED_ELEMENTS: usize = 1 << 28;
 /// Seed of the cases' inputs.
