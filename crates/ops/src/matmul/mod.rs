@@ -321,7 +321,12 @@ fn cases(with_c: bool) -> Vec<Case> {
             inputs.push(if row { CaseInput::normal([n]) } else { matrix(m, n, false) });
         }
         // Six standard deviations of the rounding of k unit products summed one after the other: 6 * 2^-24 k / sqrt 6.
-        Case::new(format!("{name} {m}x{n}x{k}"), params, inputs).tolerance(1.6e-5 + 1.5e-7 * k as f64)
+        // Besides the result, cuBLASLt rounds the product before it adds c; where the two nearly cancel, that is 2^-9 of
+        // c, which a draw of normal numbers leaves below 6.
+        let roundings = if with_c { 3.0 } else { 1.0 };
+        Case::new(format!("{name} {m}x{n}x{k}"), params, inputs)
+            .tolerance(1.6e-5 + 1.5e-7 * k as f64)
+            .roundings(roundings)
     };
     let mut cases = vec![
         case("one", None, [1, 1, 1], false, false, false),
