@@ -6,9 +6,10 @@ pub mod cpu;
 pub mod cuda;
 pub mod limits;
 pub mod probe;
+pub mod room;
 pub mod vulkan;
 
-use graph::{Limits, Plan, Spec, units};
+use graph::{DeviceKind, Limits, Plan, PlanError, Spec, units};
 use std::fmt;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -114,6 +115,8 @@ pub struct Options {
     pub architecture: Option<String>,
     /// CPU: replay each level in reverse and overwrite dead bytes of the arena with NaNs (a test of the plan).
     pub adversarial: bool,
+    /// CPU: memory that is taken to be free, whatever the system says (a test of refusals).
+    pub free_bytes: Option<u64>,
     /// Vulkan: load the validation layers; their messages are counted in `Counters::validation_messages`.
     pub validation: bool,
     /// CUDA: don't use cuBLASLt, as if it weren't there.
@@ -152,6 +155,8 @@ pub trait Machine {
     fn allocate(&self, purpose: &str, bytes: u64) -> Result<Buffer, Error>;
     /// Makes the plan replayable over the given buffers, by name: the arena and every region.
     fn record(&self, plan: &Plan, buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error>;
+    /// Memory that can be had now.
+    fn free_bytes(&self) -> u64;
     /// What was counted so far.
     fn counters(&self) -> Counters;
     /// What it does at best, measured now, in about a second.
@@ -237,6 +242,29 @@ impl Device {
     /// `bytes` bytes of zeros that outlive a step.
     pub fn allocate(&self, purpose: &str, bytes: u64) -> Result<Buffer, Error> {
         self.machine.allocate(purpose, bytes)
+    }
+
+    /// Memory that can be had now, less a reserve for what no plan counts.
+    pub fn room(&self) -> u64 {
+        self.machine.free_bytes().saturating_sub(room::reserve(self.spec().memory_bytes))
+    }
+
+    /// Whether its memory is the host's.
+    pub fn is_host(&self) -> bool {
+        self.spec().kind == DeviceKind::Cpu || self.spec().has("software")
+    }
+
+    /// Whether there is room for buffers of plans that share arena and regions, less those that are `lent`, and for
+    /// `more`, by name.
+    ///
+    /// # Errors
+    /// When there isn't, with what each buffer needs.
+    pub fn has_room(&self, plans: &[Plan], lent: &[&str], more: &[(&str, u64)]) -> Result<(), PlanError> {
+        let more = more.iter().map(|(name, bytes)| (name.to_string(), *bytes));
+        let parts = graph::plan::parts(plans).into_iter().filter(|(name, _)| !lent.contains(&name.as_str()));
+        let reserve = units::bytes(room::reserve(self.spec().memory_bytes));
+        let note = format!(" free, beside a reserve of {reserve}");
+        graph::plan::enough_of(&self.spec().name, self.room(), &note, parts.chain(more).collect())
     }
 
     /// What was counted so far.

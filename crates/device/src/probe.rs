@@ -32,16 +32,6 @@ pub fn processor_name() -> String {
     name.map_or_else(|| std::env::consts::ARCH.to_string(), |(_, name)| name.trim().to_string())
 }
 
-/// Memory that this process may use: the machine's, or its cgroup's limit if that is less.
-pub fn memory_bytes() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib =
-        info.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-    let machine = kib.map_or(8 << 30, |kib| kib * 1024);
-    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|t| t.trim().parse().ok());
-    group.map_or(machine, |limit: u64| limit.min(machine))
-}
-
 /// What such a processor does, before it is measured: two multiply-adds a cycle at 4 GHz, and 40 GB/s a core.
 pub fn cpu_estimate(threads: usize, architecture: &str) -> Limits {
     let lanes = match architecture {

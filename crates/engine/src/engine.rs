@@ -145,6 +145,8 @@ impl Engine {
         let prefill = prefill_rows(longest).map(|rows| planned(rows, false)).collect::<Result<Vec<_>, _>>()?;
         let plans: Vec<Plan> = decode.iter().chain(&prefill).filter_map(|step| step.plan.clone()).collect();
         graph::plan::fits(&plans).map_err(|e| memory(e, shape))?;
+        let lent: Vec<&str> = buffers.iter().map(|(name, _)| name.as_str()).collect();
+        device.has_room(&plans, &lent, &[]).map_err(|e| memory(e, shape))?;
         for (name, bytes) in graph::plan::lent_by_name(&plans) {
             if !buffers.iter().any(|(there, _)| there == name) {
                 buffers.push((name.into(), device.allocate(name, bytes)?));
@@ -503,7 +505,7 @@ fn prefill_rows(longest: usize) -> impl Iterator<Item = usize> {
 
 /// A refusal for want of memory, with the context that would fit.
 fn memory(error: PlanError, shape: Shape) -> Error {
-    let PlanError::Memory { device, need, have, parts, .. } = &error else { return error.into() };
+    let PlanError::Memory { device, need, have, note, parts, .. } = &error else { return error.into() };
     let cache = parts.iter().find(|(name, _)| name == KV_CACHE).map_or(0, |(_, bytes)| *bytes);
     let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
     let rest = need.saturating_sub(cache);
@@ -515,7 +517,7 @@ fn memory(error: PlanError, shape: Shape) -> Error {
         format!("a context of {} positions in all would fit", fits / BLOCK as u64 * BLOCK as u64)
     };
     Error::Memory(format!(
-        "{device}: {} are needed (model and steps {}, cache of {positions} positions {}), {} are there\n  help: {advice}",
+        "{device}: {} are needed (model and steps {}, cache of {positions} positions {}), {} are there{note}\n  help: {advice}",
         gigabytes(*need),
         gigabytes(rest),
         gigabytes(cache),

@@ -180,3 +180,24 @@ fn requests_that_make_no_sense_are_refused() {
     let wrong = Engine::new(&device, &llama(), engine::Options::default(), short);
     assert!(matches!(wrong, Err(Error::Weight { name, .. }) if name == "embed_tokens.weight"));
 }
+
+#[test]
+fn an_engine_begins_where_it_fits_what_is_free_and_is_refused_below_that() {
+    let with_free = |free_bytes| {
+        let options = Options { threads: Some(1), free_bytes: Some(free_bytes), ..Options::default() };
+        Device::open(Choice::Cpu, &options).unwrap()
+    };
+    let begin = |free| {
+        let weights = |entry: &graph::trace::Entry| Ok(vec![0; entry.ty.bytes() as usize]);
+        Engine::new(&with_free(free), &llama(), engine::Options::default(), weights)
+    };
+    let device = with_free(0);
+    let reserve = device::room::reserve(device.spec().memory_bytes);
+    let whole = begin(1 << 40).unwrap().memory_bytes();
+    let Err(Error::Memory(text)) = begin(reserve + whole - 1) else { panic!("it was made") };
+    assert!(text.contains(" are there free, beside a reserve of ") && text.contains("help: a context of "), "{text}");
+    // Beside the buffers there are the inputs and outputs of each recording.
+    assert!(begin(reserve + whole + (1 << 20)).is_ok());
+    let Err(Error::Memory(text)) = begin(reserve) else { panic!("it was made") };
+    assert!(text.contains("a smaller model is needed"), "{text}");
+}

@@ -215,7 +215,7 @@ pub enum PlanError {
     },
     /// The step doesn't fit the device's memory.
     #[error(
-        "the step needs {} ({}), {device} has {}\n  help: {help}",
+        "the step needs {} ({}), {device} has {}{note}\n  help: {help}",
         units::bytes(*need), named(parts), units::bytes(*have)
     )]
     Memory {
@@ -225,6 +225,8 @@ pub enum PlanError {
         need: u64,
         /// Bytes there.
         have: u64,
+        /// Which bytes those are, where they aren't all.
+        note: String,
         /// What needs how many bytes, by name.
         parts: Vec<(String, u64)>,
         /// What would fit.
@@ -294,31 +296,43 @@ pub fn lent_by_name(plans: &[Plan]) -> Vec<(&str, u64)> {
     all
 }
 
+/// What plans of one machine that share arena and regions need together, by name.
+pub fn parts(plans: &[Plan]) -> Vec<(String, u64)> {
+    let own =
+        plans.iter().flat_map(|p| &p.buffers).filter(|b| matches!(b.kind, BufferKind::Inputs | BufferKind::Outputs));
+    let mut all = lent_by_name(plans);
+    all.extend(own.map(|b| (b.name.as_str(), b.bytes)));
+    all.into_iter().map(|(name, bytes)| (name.to_string(), bytes)).collect()
+}
+
 /// Whether the machine's memory holds plans that share arena and regions.
 ///
 /// # Errors
 /// When it doesn't, with what each buffer needs.
 pub fn fits(plans: &[Plan]) -> Result<(), PlanError> {
-    let own =
-        plans.iter().flat_map(|p| &p.buffers).filter(|b| matches!(b.kind, BufferKind::Inputs | BufferKind::Outputs));
-    let mut all = lent_by_name(plans);
-    all.extend(own.map(|b| (b.name.as_str(), b.bytes)));
-    let Some(spec) = plans.first().map(|p| &p.spec) else { return Ok(()) };
-    enough(spec, all.into_iter().map(|(name, bytes)| (name.to_string(), bytes)).collect())
+    plans.first().map_or(Ok(()), |plan| enough(&plan.spec, parts(plans)))
 }
 
 /// Whether a machine's memory holds what needs so many bytes, by name.
 ///
 /// # Errors
 /// When it doesn't.
-pub fn enough(spec: &Spec, mut parts: Vec<(String, u64)>) -> Result<(), PlanError> {
+pub fn enough(spec: &Spec, parts: Vec<(String, u64)>) -> Result<(), PlanError> {
+    enough_of(&spec.name, spec.memory_bytes, "", parts)
+}
+
+/// The same of `have` bytes; `note` says which bytes those are.
+///
+/// # Errors
+/// When they are fewer than the parts need.
+pub fn enough_of(device: &str, have: u64, note: &str, mut parts: Vec<(String, u64)>) -> Result<(), PlanError> {
     let need = parts.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-    if need <= spec.memory_bytes {
+    if need <= have {
         return Ok(());
     }
     parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let help = "a smaller model, batch or context needs less".into();
-    Err(PlanError::Memory { device: spec.name.clone(), need, have: spec.memory_bytes, parts, help })
+    Err(PlanError::Memory { device: device.into(), need, have, note: note.into(), parts, help })
 }
 
 /// The parts that matter, the largest first.

@@ -8,6 +8,7 @@ use crate::trainer::{Scale, State, entry_bytes};
 use graph::Tuning;
 use graph::trace::Entry;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -142,7 +143,6 @@ fn write_files(folder: &Path, entries: &[Entry], saved: &Saved) -> Result<(), Er
     }
     disk::create_folders(folder).map_err(Error::io(folder))?;
     let shared = BTreeMap::from([("step".to_string(), saved.manifest.step.to_string())]);
-    let part = |e: &'_ Entry, region: &'_ [u8]| entry_bytes(e, region).to_vec();
     let mut manifest = saved.manifest.clone();
     let mut write = |name: &str, bytes: &[u8]| {
         let path = folder.join(name);
@@ -150,16 +150,16 @@ fn write_files(folder: &Path, entries: &[Entry], saved: &Saved) -> Result<(), Er
         atomic::write_new(&path, bytes).map_err(Error::io(&path))
     };
 
-    let model = entries.iter().map(|e| (e.name.clone(), &e.ty.shape[..], part(e, &saved.state.parameters)));
+    let model = entries.iter().map(|e| part(e.name.clone(), e, &saved.state.parameters));
     write(MODEL, &tensor_bytes(&folder.join(MODEL), model.collect(), shared.clone())?)?;
     let moments = [("first_moment", &saved.state.first_moment), ("second_moment", &saved.state.second_moment)];
     let mut optimizer = Vec::new();
     for (name, region) in moments {
-        let all = entries.iter().map(|e| (format!("{name}.{}", e.name), &e.ty.shape[..], part(e, region)));
+        let all = entries.iter().map(|e| part(format!("{name}.{}", e.name), e, region));
         optimizer.extend(all);
     }
     let steps = [saved.losses.len()];
-    optimizer.push(("losses".into(), &steps[..], losses_as_stored(&saved.losses)));
+    optimizer.push(("losses".into(), &steps[..], losses_as_stored(&saved.losses).into()));
     write(OPTIMIZER, &tensor_bytes(&folder.join(OPTIMIZER), optimizer, shared)?)?;
     for (name, text) in &saved.texts {
         write(name, text.as_bytes())?;
@@ -168,12 +168,15 @@ fn write_files(folder: &Path, entries: &[Entry], saved: &Saved) -> Result<(), Er
     atomic::write_new(&path, sealed(&manifest).as_bytes()).map_err(Error::io(&path))
 }
 
-fn tensor_bytes(
-    path: &Path,
-    tensors: Vec<(String, &[usize], Vec<u8>)>,
-    metadata: BTreeMap<String, String>,
-) -> Result<Vec<u8>, Error> {
-    let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), DType::F32, *shape, bytes.as_slice()));
+/// A tensor's name, shape and bytes, which aren't copied: a model may take most of the memory.
+type Part<'a> = (String, &'a [usize], Cow<'a, [u8]>);
+
+fn part<'a>(name: String, entry: &'a Entry, region: &'a [u8]) -> Part<'a> {
+    (name, &entry.ty.shape[..], entry_bytes(entry, region).into())
+}
+
+fn tensor_bytes(path: &Path, tensors: Vec<Part<'_>>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>, Error> {
+    let views = tensors.iter().map(|(name, shape, bytes)| (name.as_str(), DType::F32, *shape, &bytes[..]));
     Ok(safetensors::bytes(path, views, metadata)?)
 }
 

@@ -32,7 +32,7 @@ pub fn tensors(run: &Run) -> Result<String, Error> {
     let mut staging = Staging::default();
     let batch = run.batches().batch(run.step(), &mut staging).first(config);
     let lr = run.rate(run.step()) as f32;
-    let mut trainer = Trainer::of_graphs(run.device(), config, std::slice::from_ref(&graph), run.tuning())?;
+    let mut trainer = Trainer::of_graphs(run.device(), config, std::slice::from_ref(&graph), run.tuning(), 0)?;
     trainer.restore(&run.trainer().state()?)?;
     let given = given(config, &graph, &trainer, &batch, lr)?;
     let ticket = trainer.submit(&batch, lr)?;

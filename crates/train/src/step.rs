@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::config::{Config, LossScale, OptimizerKind};
 use crate::data;
+use device::Device;
 use graph::trace::{Entry, PARAMETERS};
 use graph::{Graph, Plan, PlanError, Spec, Tensor, TraceError, Tracer, Tuning, units};
 use ops::adam::{Adam, adam, advance};
@@ -242,31 +243,72 @@ pub fn may_fit(config: &Config, spec: &Spec) -> Result<(), PlanError> {
     graph::plan::enough(spec, parts).map_err(|e| advised(e, config))
 }
 
+/// Bytes of the host's memory that saving a checkpoint takes for a while: parameters and moments, and the larger of its
+/// files as it is written.
+pub fn saving_bytes(config: &Config) -> u64 {
+    config.model.num_parameters().saturating_mul(20)
+}
+
+/// Whether there is room now for the buffers of plans on the device, and for `host_bytes` more on the host.
+///
+/// # Errors
+/// When there isn't, with what would fit.
+pub fn has_room(device: &Device, plans: &[Plan], host_bytes: u64, config: &Config) -> Result<(), PlanError> {
+    let saving = [("saving a checkpoint", host_bytes)];
+    let more = if device.is_host() { &saving[..] } else { &[] };
+    device.has_room(plans, &[], more).map_err(|e| advised(e, config))?;
+    let have = device::room::host().free;
+    if !device.is_host() && host_bytes > have {
+        let (need, parts) = (host_bytes, vec![("saving a checkpoint".into(), host_bytes)]);
+        let help = "close other programs, or train a model with fewer parameters".into();
+        let (device, note) = ("this machine's memory".into(), " free".into());
+        return Err(PlanError::Memory { device, need, have, note, parts, help });
+    }
+    Ok(())
+}
+
 /// A refusal for want of memory with what would fit.
 pub(crate) fn advised(error: PlanError, config: &Config) -> PlanError {
-    let PlanError::Memory { device, need, have, parts, .. } = error else { return error };
+    let PlanError::Memory { device, need, have, note, parts, .. } = error else { return error };
+    // All but the arena and the rings is there whatever the batch.
+    let with_rows = |name: &str| ["arena", "inputs", "outputs"].contains(&name);
+    let fixed = parts.iter().filter(|(name, _)| !with_rows(name));
+    let kept = fixed.fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    let help = if kept >= have { fewer_parameters(config, kept, have) } else { fewer_rows(config, kept, need, have) };
+    PlanError::Memory { device, need, have, note, parts, help }
+}
+
+fn fewer_parameters(config: &Config, kept: u64, have: u64) -> String {
     let parameters = config.model.num_parameters();
-    let kept = parameters.saturating_mul(16);
-    let help = if kept >= have {
-        format!(
-            "{} parameters take 16 bytes each with gradients and moments; at most {} fit: fewer model.num_layers or a \
-             smaller model.hidden_size",
-            units::count(parameters),
-            units::count(have / 16)
-        )
-    } else {
-        let rows = (have - kept) as f64 / need.saturating_sub(kept).max(1) as f64 * config.batch_size as f64;
-        match rows as usize {
-            0 => {
-                format!("not even one row of model.max_context = {} fits; a shorter one may", config.model.max_context)
-            }
-            rows => format!(
-                "about batch_size = {rows} fits; with grad_accumulation = {} a step is as large as before",
-                (config.batch_size * config.grad_accumulation).div_ceil(rows)
-            ),
-        }
-    };
-    PlanError::Memory { device, need, have, parts, help }
+    let each = (kept / parameters.max(1)).max(16);
+    let saved = if each > 16 { ", and while a checkpoint is saved" } else { "" };
+    format!(
+        "{} parameters take {each} bytes each with gradients and moments{saved}; at most {} fit: fewer model.num_layers \
+         or a smaller model.hidden_size",
+        units::count(parameters),
+        units::count(have / each)
+    )
+}
+
+/// What of `need` isn't kept for the parameters grows with rows and context.
+fn fewer_rows(config: &Config, kept: u64, need: u64, have: u64) -> String {
+    let share = (have - kept) as f64 / need.saturating_sub(kept).max(1) as f64;
+    let context = config.model.max_context;
+    // A little less than the share: what is placed by size may lie less well in less memory.
+    let rows = (share * config.batch_size as f64 * 0.98) as usize;
+    if rows > 0 {
+        return format!(
+            "about batch_size = {rows} fits; with grad_accumulation = {} a step is as large as before",
+            (config.batch_size * config.grad_accumulation).div_ceil(rows)
+        );
+    }
+    match (share * (config.batch_size * context) as f64 * 0.9) as usize / 8 * 8 {
+        0 => format!("not even one row of model.max_context = {context} fits; a smaller model may"),
+        less => format!(
+            "not even one row of model.max_context = {context} fits; about model.max_context = {less} does with \
+             batch_size = 1"
+        ),
+    }
 }
 
 /// The step as planned for a machine; with gradient accumulation one micro-batch of it.

@@ -49,6 +49,13 @@ pub struct State {
     pub scale: Option<Scale>,
 }
 
+impl State {
+    /// Bytes of the regions.
+    pub fn bytes(&self) -> u64 {
+        (self.parameters.len() + self.first_moment.len() + self.second_moment.len()) as u64
+    }
+}
+
 /// One step, recorded, over parameters, gradients and moments.
 pub struct Trainer {
     /// The whole step, or what each of its micro-batches runs.
@@ -87,19 +94,34 @@ impl Trainer {
     /// # Errors
     /// When the step can't run on the device, or its memory doesn't hold it.
     pub fn new(device: &Device, config: &Config, tuning: &Tuning) -> Result<Trainer, Error> {
+        Self::beside(device, config, tuning, 0)
+    }
+
+    /// The same where the host's memory must have room for `host_bytes` more: what saving a checkpoint takes.
+    ///
+    /// # Errors
+    /// As `new`, and when the host's memory doesn't hold that.
+    pub fn beside(device: &Device, config: &Config, tuning: &Tuning, host_bytes: u64) -> Result<Trainer, Error> {
         step::may_fit(config, device.spec())?;
-        Self::of_graphs(device, config, &step::graphs(config)?, tuning)
+        Self::of_graphs(device, config, &step::graphs(config)?, tuning, host_bytes)
     }
 
     /// The same of graphs that were made of the configuration's, `step::graphs`.
     ///
     /// # Errors
-    /// As `new`.
-    pub fn of_graphs(device: &Device, config: &Config, graphs: &[Graph], tuning: &Tuning) -> Result<Trainer, Error> {
+    /// As `beside`.
+    pub fn of_graphs(
+        device: &Device,
+        config: &Config,
+        graphs: &[Graph],
+        tuning: &Tuning,
+        host_bytes: u64,
+    ) -> Result<Trainer, Error> {
         let entries = graphs[0].region(PARAMETERS).map(|r| r.entries.clone()).unwrap_or_default();
         let plans = graphs.iter().map(|graph| graph::plan::plan(graph, device.spec(), tuning));
         let plans = plans.collect::<Result<Vec<_>, _>>().map_err(|e| step::advised(e, config))?;
         graph::plan::fits(&plans).map_err(|e| step::advised(e, config))?;
+        step::has_room(device, &plans, host_bytes, config)?;
         let buffers = device.allocate_all(&plans)?;
         let lent: Vec<_> = buffers.iter().map(|(name, buffer)| (name.as_str(), buffer)).collect();
         let mut recordings = plans.into_iter().map(|plan| device.record(plan, &lent)).collect::<Result<Vec<_>, _>>()?;

@@ -1,9 +1,11 @@
 //! What a machine's memory doesn't hold is refused before it is traced, in words with what would fit.
 
+use device::Device;
 use graph::trace::PARAMETERS;
-use graph::{Spec, Tuning};
+use graph::{PlanError, Spec, Tuning};
 use train::config::{Config, Overrides, PRESETS};
-use train::step;
+use train::trainer::Trainer;
+use train::{Error, Run, step};
 
 fn with(preset: &str, set: &[&str]) -> Config {
     set.iter().fold(Overrides::preset(preset), |o, s| o.with(s)).resolve().unwrap()
@@ -73,4 +75,58 @@ fn a_batch_that_is_too_large_is_told_what_fits_and_that_does() {
     step::plans(&fits, &machine(memory), &Tuning::default()).unwrap();
     let long = with("gpt-small-test", &["model.max_context=16384", "batch_size=1"]);
     assert!(refused(&long, 60_000_000).contains("not even one row of model.max_context = 16384 fits"));
+}
+
+/// A processor that has so much memory free.
+fn with_free(free_bytes: u64) -> Device {
+    let options = device::Options { threads: Some(1), free_bytes: Some(free_bytes), ..device::Options::default() };
+    Device::open(device::Choice::Cpu, &options).unwrap()
+}
+
+#[test]
+fn a_step_begins_where_it_fits_what_is_free_and_is_refused_below_that() {
+    let config = with("gpt-small-test", &["batch_size=2"]);
+    let plans = step::plans(&config, with_free(0).spec(), &Tuning::default()).unwrap();
+    let need: u64 = graph::plan::parts(&plans).iter().map(|(_, bytes)| bytes).sum();
+    let reserve = device::room::reserve(with_free(0).spec().memory_bytes);
+    let begin = |free, saving| Trainer::beside(&with_free(free), &config, &Tuning::default(), saving);
+    let refused = |free, saving| begin(free, saving).err().expect("it doesn't fit").to_string();
+    assert!(begin(need + reserve, 0).is_ok());
+    let text = refused(need + reserve - 1, 0);
+    assert!(
+        text.starts_with("the step needs ") && text.contains("arena ") && text.contains(" free, beside a"),
+        "{text}"
+    );
+    assert!(text.contains("about batch_size = 1 fits; with grad_accumulation = 2"), "{text}");
+    // A checkpoint's copies need room as well, in the same memory.
+    let saving = step::saving_bytes(&config);
+    assert!(begin(need + reserve + saving, saving).is_ok());
+    assert!(refused(need + reserve + saving - 1, saving).contains("saving a checkpoint"));
+    // Not the batch, but the parameters are too many.
+    let text = refused(reserve + saving, saving);
+    assert!(
+        text.contains("parameters take 36 bytes each with gradients and moments, and while a checkpoint"),
+        "{text}"
+    );
+}
+
+#[test]
+fn no_buffer_is_made_that_is_larger_than_what_is_free() {
+    let device = with_free(1000);
+    assert!(device.allocate("a test", 1000).is_ok());
+    let Err(device::Error::Memory { need: 1001, have: 1000, .. }) = device.allocate("a test", 1001) else {
+        panic!("it was made")
+    };
+}
+
+#[test]
+fn a_run_that_does_not_fit_leaves_nothing_behind() {
+    let folder = std::env::temp_dir().join(format!("rondo-memory-{}", std::process::id()));
+    let config = with("gpt-small-test", &["batch_size=2"]);
+    let Err(Error::Plan(PlanError::Memory { have: 0, .. })) =
+        Run::create(&with_free(1 << 20), config, &folder, Tuning::default())
+    else {
+        panic!("it began")
+    };
+    assert!(!folder.exists());
 }

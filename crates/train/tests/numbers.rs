@@ -171,7 +171,7 @@ impl Observer for Witness {
 fn run(device: &Device, config: &Config, path: &Path, poison: Poison, step: usize) -> Run {
     let mut run = Run::create(device, config.clone(), path, Tuning::default()).unwrap();
     let graphs = poisoned(config, poison, run.rate(step - 1) as f32);
-    *run.trainer_mut() = Trainer::of_graphs(device, config, &graphs, &Tuning::default()).unwrap();
+    *run.trainer_mut() = Trainer::of_graphs(device, config, &graphs, &Tuning::default(), 0).unwrap();
     run
 }
 

@@ -20,13 +20,9 @@ pub struct Host {
 impl Host {
     /// `bytes` zeros.
     pub fn new(purpose: &str, bytes: u64) -> Result<Self, Error> {
-        let refused = || Error::Memory {
-            device: "cpu".into(),
-            purpose: purpose.into(),
-            need: bytes,
-            have: crate::probe::memory_bytes(),
-        };
-        if bytes > crate::probe::memory_bytes() {
+        let have = crate::room::host().free;
+        let refused = || Error::Memory { device: "cpu".into(), purpose: purpose.into(), need: bytes, have };
+        if bytes > have {
             return Err(refused());
         }
         let page = if bytes as usize >= HUGE_PAGE { HUGE_PAGE } else { PAGE };

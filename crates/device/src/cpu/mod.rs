@@ -4,7 +4,7 @@ mod flat;
 mod memory;
 mod pool;
 
-use crate::{Buffer, Counters, Error, Machine, Options, Replay, probe};
+use crate::{Buffer, Counters, Error, Machine, Options, Replay, probe, room};
 use graph::{DeviceKind, Limits, Plan, Spec};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -15,6 +15,7 @@ pub struct Cpu {
     counters: Rc<Cell<Counters>>,
     pool: Rc<pool::Pool>,
     adversarial: bool,
+    free_bytes: Option<u64>,
 }
 
 impl Cpu {
@@ -54,14 +55,20 @@ impl Cpu {
             subgroup_size: 1,
             max_threads: 1,
             shared_bytes: 0,
-            memory_bytes: probe::memory_bytes(),
+            memory_bytes: room::host().total,
             largest_allocation: 1 << 46,
             argument_bytes: 0,
             features: Vec::new(),
             limits: probe::cpu_estimate(threads, architecture),
         };
         let pool = Rc::new(pool::Pool::new(threads));
-        Ok(Cpu { spec, counters: Rc::default(), pool, adversarial: options.adversarial })
+        Ok(Cpu {
+            spec,
+            counters: Rc::default(),
+            pool,
+            adversarial: options.adversarial,
+            free_bytes: options.free_bytes,
+        })
     }
 }
 
@@ -75,6 +82,10 @@ impl Machine for Cpu {
     }
 
     fn allocate(&self, purpose: &str, bytes: u64) -> Result<Buffer, Error> {
+        let have = self.free_bytes();
+        if bytes > have {
+            return Err(Error::Memory { device: "cpu".into(), purpose: purpose.into(), need: bytes, have });
+        }
         let mut counters = self.counters.get();
         counters.device_allocations += 1;
         self.counters.set(counters);
@@ -84,6 +95,10 @@ impl Machine for Cpu {
     fn record(&self, plan: &Plan, buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error> {
         let flat = flat::Flat::new(plan, buffers, Rc::clone(&self.pool), Rc::clone(&self.counters), self.adversarial)?;
         Ok(Box::new(flat))
+    }
+
+    fn free_bytes(&self) -> u64 {
+        self.free_bytes.unwrap_or_else(|| room::host().free)
     }
 
     fn counters(&self) -> Counters {

@@ -91,6 +91,15 @@ impl Gpu {
         self.check("cuCtxSetCurrent", unsafe { sys::cuCtxSetCurrent(self.context) })
     }
 
+    /// Memory that the driver has free; 0 where it doesn't say.
+    pub fn free_bytes(&self) -> u64 {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: the places are for sizes.
+        let said = self.enter().is_ok()
+            && unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) } == sys::CUresult::CUDA_SUCCESS;
+        if said { free as u64 } else { 0 }
+    }
+
     /// The context, for graph nodes that ask for it.
     pub fn context(&self) -> sys::CUcontext {
         self.context
@@ -313,11 +322,8 @@ impl DeviceMemory {
         // SAFETY: the place is for an address.
         let result = unsafe { sys::cuMemAlloc_v2(&mut address, whole) };
         if result == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            let (mut free, mut total) = (0, 0);
-            // SAFETY: the places are for sizes.
-            unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) };
             let (device, purpose) = (gpu.label.clone(), purpose.into());
-            return Err(Error::Memory { device, purpose, need: bytes, have: free as u64 });
+            return Err(Error::Memory { device, purpose, need: bytes, have: gpu.free_bytes() });
         }
         gpu.check("cuMemAlloc", result)?;
         gpu.count(|c| c.device_allocations += 1);

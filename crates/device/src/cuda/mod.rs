@@ -52,6 +52,10 @@ impl Machine for Cuda {
         Ok(Box::new(recording::Step::record(&self.gpu, plan, buffers)?))
     }
 
+    fn free_bytes(&self) -> u64 {
+        self.gpu.free_bytes()
+    }
+
     fn counters(&self) -> Counters {
         self.gpu.counters.get()
     }

@@ -188,6 +188,11 @@ impl Core {
         self.allocated_bytes.get()
     }
 
+    /// What the driver says is free of the device's memory; `None` where it doesn't say.
+    pub fn budget(&self) -> Option<u64> {
+        super::physical::free_bytes(&self.instance, &self.physical)
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
         Counters {

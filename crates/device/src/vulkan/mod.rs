@@ -12,7 +12,7 @@ mod shaders;
 #[cfg(test)]
 mod tests;
 
-use crate::{Buffer, Counters, Error, Machine, Options, Replay};
+use crate::{Buffer, Counters, Error, Machine, Options, Replay, room};
 use graph::{Limits, Plan, Spec};
 use std::rc::Rc;
 
@@ -55,12 +55,25 @@ impl Machine for Vulkan {
     }
 
     fn allocate(&self, purpose: &str, bytes: u64) -> Result<Buffer, Error> {
+        let have = self.free_bytes();
+        // A software device's memory is the host's, which it hands out without looking.
+        if self.spec.has("software") && bytes > have {
+            let device = self.core.name().into();
+            return Err(Error::Memory { device, purpose: purpose.into(), need: bytes, have });
+        }
         let slab = self.spec.largest_allocation;
         Ok(Rc::new(memory::Slabs::new(&self.core, &self.staging, purpose, bytes, slab)?))
     }
 
     fn record(&self, plan: &Plan, buffers: &[(&str, &Buffer)]) -> Result<Box<dyn Replay>, Error> {
         Ok(Box::new(replay::Recorded::new(&self.core, &self.staging, plan, buffers)?))
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let budget = self.core.budget();
+        let left = self.spec.memory_bytes.saturating_sub(self.core.allocated_bytes());
+        let free = budget.map_or(left, |budget| budget.min(self.spec.memory_bytes));
+        if self.spec.has("software") { free.min(room::host().free) } else { free }
     }
 
     fn counters(&self) -> Counters {

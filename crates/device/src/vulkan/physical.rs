@@ -17,6 +17,8 @@ pub struct Physical {
     pub memory: vk::PhysicalDeviceMemoryProperties,
     /// Extensions to switch on.
     pub extensions: Vec<&'static CStr>,
+    /// Whether the driver says how much of its memory is free.
+    pub budget: bool,
     /// Whether kernels are compiled for one subgroup size, of the several that the device has.
     pub fixed_subgroup: bool,
     /// Whether kernels may ask for whole subgroups.
@@ -99,8 +101,13 @@ struct Asked {
 }
 
 /// The optional extensions that are made use of.
-const OPTIONAL: [&CStr; 4] =
-    [ext::subgroup_size_control::NAME, ash::khr::maintenance4::NAME, ash::nv::shader_sm_builtins::NAME, AMD];
+const OPTIONAL: [&CStr; 5] = [
+    ext::subgroup_size_control::NAME,
+    ash::khr::maintenance4::NAME,
+    ash::nv::shader_sm_builtins::NAME,
+    AMD,
+    ext::memory_budget::NAME,
+];
 const AMD: &CStr = ash::amd::shader_core_properties::NAME;
 
 fn ask(instance: &Instance, device: vk::PhysicalDevice) -> Result<Asked, Error> {
@@ -205,6 +212,7 @@ fn describe(instance: &Instance, raw: vk::PhysicalDevice) -> Result<Physical, Er
         raw,
         family: family as u32,
         extensions: asked.extensions.iter().copied().filter(needed).collect(),
+        budget: asked.extensions.contains(&ext::memory_budget::NAME),
         fixed_subgroup: control && in_compute && several,
         full_subgroups: control && asked.control.compute_full_subgroups == vk::TRUE,
         int64: asked.features.shader_int64 == vk::TRUE,
@@ -252,6 +260,21 @@ fn spec(name: String, asked: &Asked, memory: &vk::PhysicalDeviceMemoryProperties
         features,
         limits: estimate(units, software),
     }
+}
+
+/// What the driver says is free of the largest heap that is the device's own; `None` where it doesn't say.
+pub fn free_bytes(instance: &Instance, physical: &Physical) -> Option<u64> {
+    if !physical.budget {
+        return None;
+    }
+    let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
+    let mut asked = vk::PhysicalDeviceMemoryProperties2::default().push_next(&mut budget);
+    // SAFETY: the device is of this instance, and has the extension of the structure in the chain.
+    unsafe { instance.raw.get_physical_device_memory_properties2(physical.raw, &mut asked) };
+    let heaps = physical.memory.memory_heaps_as_slice().iter().enumerate();
+    let local = heaps.filter(|(_, heap)| heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL));
+    let (largest, _) = local.max_by_key(|(_, heap)| heap.size)?;
+    Some(budget.heap_budget[largest].saturating_sub(budget.heap_usage[largest]))
 }
 
 /// Cores or multiprocessors; a guess where the driver doesn't tell.

@@ -1,7 +1,7 @@
 //! `rondo doctor`: what this machine offers, what it does at best, and what to do about what is missing.
 
 use super::{Failure, Outcome, product, say};
-use device::{Choice, Device, Error, Options, probe};
+use device::{Choice, Device, Error, Options};
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -137,18 +137,9 @@ fn instructions() -> String {
 }
 
 fn memory() -> Finding {
-    let all = probe::memory_bytes();
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let free =
-        info.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    let Some(free) = free.map(|kib| kib * 1024) else {
-        return Finding::new("ok", "memory", gibibytes(all));
-    };
-    let files = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let group = files.iter().find_map(|file| std::fs::read_to_string(file).ok());
-    let limit =
-        group.and_then(|text| text.trim().parse().ok()).filter(|limit| *limit < all).map_or("none".into(), gibibytes);
-    let text = format!("{}, {} free · limit {limit}", gibibytes(all), gibibytes(free.min(all)));
+    let device::room::HostMemory { machine, total, free } = device::room::host();
+    let limit = if total < machine { gibibytes(total) } else { "none".into() };
+    let text = format!("{}, {} free · limit {limit}", gibibytes(machine), gibibytes(free));
     if free < LITTLE_MEMORY {
         let advice =
             Some("close other programs, or train with a smaller batch_size and a larger grad_accumulation".into());

@@ -167,6 +167,10 @@ fn dry_run(args: &Args) -> Outcome {
     let tuning = super::tune::table(args.tuning.as_deref(), &config, device.spec())?;
     let batches = ::train::data::Data::open(&config)?.training;
     let plans = ::train::step::plans(&config, device.spec(), &tuning)?;
+    let saving = ::train::step::saving_bytes(&config);
+    if let Err(refusal) = ::train::step::has_room(&device, &plans, saving, &config) {
+        say(format_args!("warning: as things are, it would be refused: {refusal}"));
+    }
     let kept = device::limits::known(&device, device::limits::default_file().as_deref());
     let limits = kept.unwrap_or(device.spec().limits);
     let steps = ::train::run::total_steps(&config, &batches);

@@ -27,7 +27,7 @@ impl Run {
     pub fn create(device: &Device, config: Config, path: &Path, tuning: Tuning) -> Result<Run, Error> {
         let mut data = Data::open(&config)?;
         let data_sha256 = data.sha256();
-        let trainer = Trainer::new(device, &config, &tuning)?;
+        let trainer = Trainer::beside(device, &config, &tuning, step::saving_bytes(&config))?;
         let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation.take())?;
         let folder = Folder::create(path)?;
         let write = |path: &Path, text: &str| atomic::write(path, text.as_bytes()).map_err(Error::io(path));
@@ -53,7 +53,7 @@ impl Run {
         if checkpoint::list(&folder.checkpoints()).is_empty() {
             observer.warning(&format!("{} has no checkpoint yet: the run begins again", path.display()));
             let tuning = tuning(&folder.tuning_file())?;
-            let trainer = Trainer::new(device, &config, &tuning)?;
+            let trainer = Trainer::beside(device, &config, &tuning, step::saving_bytes(&config))?;
             let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation.take())?;
             folder.write_config(&config)?;
             return Parts { data_sha256, folder, data, trainer, evaluator, tuning, config }.run(device, None);
@@ -86,7 +86,9 @@ impl Run {
             return Err(Error::Data { path: from, line: None, what });
         }
         let tuning = manifest.tuning.clone();
-        let mut trainer = Trainer::new(device, &config, &tuning)?;
+        // What the checkpoint was read into is free again before another one is saved.
+        let held = saved.state.bytes();
+        let mut trainer = Trainer::beside(device, &config, &tuning, step::saving_bytes(&config).saturating_sub(held))?;
         trainer.restore(&saved.state)?;
         let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation.take())?;
         samples::keep(&folder.samples_file(), manifest.step)?;
