@@ -12,7 +12,7 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllocator;
 
-/// Trains, runs, serves and measures transformer language models on CPUs, NVIDIA GPUs and any vendor's GPU.
+/// Trains, runs and measures transformer language models on CPUs, NVIDIA GPUs and any vendor's GPU.
 #[derive(Parser)]
 #[command(name = "rondo", version, arg_required_else_help = true)]
 #[command(
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let outcome = parse(&words).and_then(|cli| {
         let dial = Dial::parse(std::env::var_os(VARIABLE).as_deref())?;
-        run(cli.verb, dial)
+        run(cli.verb, dial, &words)
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,10 +85,10 @@ fn asked_color(words: &[OsString]) -> Color {
     value.and_then(|value| clap::ValueEnum::from_str(value, false).ok()).unwrap_or_default()
 }
 
-fn run(verb: Verb, dial: Dial) -> cmd::Outcome {
+fn run(verb: Verb, dial: Dial, words: &[OsString]) -> cmd::Outcome {
     match verb {
         Verb::Demo(args) => cmd::demo::run(args),
-        Verb::Train(args) => cmd::train::run(args, dial),
+        Verb::Train(args) => cmd::train::run(args, dial, words),
         Verb::Run(args) => cmd::run::run(args),
         Verb::Plan(args) => cmd::plan::run(args, dial),
         Verb::Plot(args) => cmd::plot::run(args),

@@ -88,7 +88,11 @@ fn configurations() {
     }
     place.write("bad.toml", b"seed = 1\n# \xff\n");
     let not_text = place.rondo("train --preset hlx-simple --config bad.toml --device cpu");
-    expect(&not_text, 3, &["bad.toml", "UTF-8"], "a configuration that is no text");
+    let said = ["bad.toml line 2: it is no text: byte 3 of the line is not valid UTF-8", "help: "];
+    expect(&not_text, 3, &said, "a configuration that is no text");
+    place.write("bad.toml", b"seed = 1\n\0\0\0");
+    let zeros = place.rondo("train --config bad.toml --device cpu");
+    expect(&zeros, 3, &["bad.toml line 2: it is no text: byte 1 of the line is zero"], "a binary file");
     let lines: &[(&str, &str, i32, &[&str])] = &[
         ("no such file", "train --config nowhere.toml", 3, &["nowhere.toml", "No such file", "help: "]),
         ("a folder", "train --config .", 3, &[".: it is not a file"]),
@@ -162,7 +166,6 @@ fn data() {
     expect(&text("one.txt", ""), 3, &["one.txt: there is nothing in it to train on", "help: "], "one byte");
     let bytes = text("bytes.txt", "--set data.tokenizer=ascii");
     expect(&bytes, 3, &["bytes.txt line 2: not valid UTF-8", "data.tokenizer=\"byte\""], "bytes");
-    place.write("nul.jsonl", "{\"input\": \"\\u0000\", \"output\": \"\\u0000\"}\n");
     assert!(!place.0.join("out").exists());
 }
 

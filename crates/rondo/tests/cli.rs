@@ -135,9 +135,36 @@ fn a_run_leaves_its_folder_and_prints_its_table() {
     expect(&place.rondo(&format!("{train} --out runs/hlx-full-0")), 1, "--resume runs/hlx-full-0");
     // Going on with a finished run changes nothing; with more epochs it goes on.
     expect(&place.rondo(&format!("train --resume runs/hlx-full-0 {CPU}")), 0, "after step 20");
+    let done = place.rondo(&format!("train --resume runs/hlx-full-0 {CPU} --json"));
+    assert_eq!(serde_json::from_slice::<Value>(&done.stdout).unwrap(), run, "what is done prints what it came to");
+    keeps_what_it_is(&place);
     let longer = place.rondo(&format!("train --resume runs/hlx-full-0 --epochs 6 --json {CPU}"));
     let printed: Value = serde_json::from_slice(&longer.stdout).unwrap();
     assert_eq!(printed["steps"], 24);
+}
+
+/// What a run that goes on can't become is refused by name, and nothing of it is changed.
+fn keeps_what_it_is(place: &Place) {
+    let file = place.0.join("runs/hlx-full-0/config.toml");
+    let before = fs::read_to_string(&file).unwrap();
+    let resume = |more: &str| place.rondo(&format!("train --resume runs/hlx-full-0 {CPU} {more}"));
+    expect(&resume("--steps 8"), 2, "runs/hlx-full-0 has done 20 steps; it can't come to 8\n  help: ");
+    expect(&resume("--epochs 1"), 2, "has done 20 steps");
+    let other = resume("--seed 4 --set optimizer.lr=0.5");
+    expect(&other, 2, "seed is 0 and can't become 4, optimizer.lr is ");
+    let help = "help: begin a new run: rondo train --config runs/hlx-full-0/config.toml --set seed=4 --set \
+                optimizer.lr=0.5 --out NEW";
+    expect(&other, 2, help);
+    expect(&resume("--preset hlx-simple"), 2, "--preset hlx-simple: runs/hlx-full-0 is a run of hlx-full");
+    expect(&resume("--preset hlx-full"), 0, "after step 20");
+    expect(&resume("--set checkpoint.keep=7"), 0, "after step 20");
+    assert_eq!(fs::read_to_string(&file).unwrap(), before, "no step was taken");
+    fs::write(&file, before.lines().filter(|l| !l.starts_with("batch_size")).collect::<Vec<_>>().join("\n")).unwrap();
+    // The preset in the file fills it in, to another value or the same; without one there is nothing to begin from.
+    let damaged = fs::read_to_string(&file).unwrap();
+    fs::write(&file, damaged.lines().filter(|l| !l.starts_with("preset")).collect::<Vec<_>>().join("\n")).unwrap();
+    expect(&resume(""), 3, "`batch_size` is missing\n  help: restore runs/hlx-full-0/config.toml from a copy");
+    fs::write(&file, before).unwrap();
 }
 
 fn names(folder: &Path) -> Vec<String> {

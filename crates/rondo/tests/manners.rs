@@ -104,6 +104,56 @@ fn damaged(place: &Place) {
     fs::write(&file, &whole[..whole.len() - 1]).unwrap();
     assert!(out(&place.rondo("show r")).contains("NOT WHOLE: model.safetensors has"));
     fs::write(&file, whole).unwrap();
+    // A manifest that isn't what it was is as damaged as a file that it lists, also to one who only looks.
+    let file = place.0.join("r/checkpoints/step-12/manifest.json");
+    let whole = fs::read_to_string(&file).unwrap();
+    fs::write(&file, whole.replace("\"applied\": 12", "\"applied\": 11")).unwrap();
+    for line in ["show r", "show r --verify"] {
+        assert!(out(&place.rondo(line)).contains("NOT WHOLE: manifest.json: its contents are not what"), "{line}");
+    }
+    expect(&place.rondo("show r --verify"), 3, "1 of 1 checkpoints are not whole");
+    fs::write(&file, whole).unwrap();
+}
+
+/// Of a run that another version has written, all is shown that is there, and what is missing is named.
+#[test]
+fn a_run_of_another_version_is_shown_as_far_as_it_can_be_read() {
+    let place = Place::new("older");
+    expect(&place.rondo(&format!("{SMALL} --steps 2 --out r --seed 3")), 0, "");
+    let file = place.0.join("r/run.json");
+    let mut summary: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let all = summary.as_object_mut().unwrap();
+    all.remove("percent_of_limit");
+    all.remove("wall_seconds");
+    fs::write(&file, summary.to_string()).unwrap();
+    let shown = place.rondo("show r");
+    expect(&shown, 0, "warning: r/run.json: missing field `wall_seconds`");
+    for text in ["finished", "seed 3", "-% of limit", "2 · - s", "whole by size", "1 layers"] {
+        assert!(out(&shown).contains(text), "{text} is missing:\n{}", out(&shown));
+    }
+    let config = fs::read_to_string(place.0.join("r/config.toml")).unwrap();
+    fs::write(place.0.join("r/config.toml"), config + "\n[unheard]\nof = 1\n").unwrap();
+    let shown = place.rondo("show r");
+    expect(&shown, 0, "warning: r/config.toml");
+    assert!(out(&shown).contains("can't read config.toml") && out(&shown).contains("sha256 "), "{}", out(&shown));
+    let report: Value = serde_json::from_slice(&place.rondo("show r --json").stdout).unwrap();
+    assert_eq!((report["unread"].as_array().unwrap().len(), &report["config"]), (2, &Value::Null));
+    fs::write(&file, "no JSON").unwrap();
+    expect(&place.rondo("show r"), 0, "warning: r/run.json: ");
+}
+
+#[test]
+fn every_verb_takes_json() {
+    let place = Place::new("verbs");
+    let manual = out(&place.rondo("manual"));
+    let mut verbs = 0;
+    // A verb with verbs of its own has no arguments.
+    for section in manual.split("\n## ").skip(1).filter(|section| section.contains("| argument |")) {
+        let name = section.lines().next().unwrap();
+        assert!(section.contains("\n| `--json` |"), "{name}");
+        verbs += 1;
+    }
+    assert!(verbs >= 13, "{verbs}");
 }
 
 /// The number of records of an event file, each within its bytes.
@@ -134,6 +184,12 @@ fn a_dry_run_says_all_and_writes_nothing() {
     expect(&output, 0, "plan    20 steps");
     assert!(out(&output).contains("num_layers = 1") && err(&output).contains("time    "));
     assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0);
+    // The command that it ends with is the same one, as a shell takes it.
+    let mut command = place.command("train --preset hlx-simple --dry-run --device cpu --threads 1 --seed 3 --out");
+    let output_again = command.args(["a run", "--set", "sample.prompts=it's"]).output().unwrap();
+    let same = "Train it: rondo train --preset hlx-simple --device cpu --threads 1 --seed 3 --out 'a run' \
+                --set 'sample.prompts=it'\\''s'\n";
+    expect(&output_again, 0, same);
     // What it prints is a configuration.
     fs::write(place.0.join("c.toml"), out(&output)).unwrap();
     let again = place.rondo("train --config c.toml --dry-run --json --device cpu --threads 1");
@@ -150,6 +206,17 @@ fn mistakes_have_suggestions_and_help() {
     assert!(out(&none).is_empty());
     expect(&place.rondo("trian"), 2, "did you mean `train`?");
     expect(&place.rondo("train --presett hlx-full"), 2, "did you mean `--preset`?");
+    expect(
+        &place.rondo("train"),
+        2,
+        "help: --preset NAME, one of hlx-simple, hlx-full, gpt-small-test, tiny-llama; or --config",
+    );
+    expect(&place.rondo("train --learning-rat 3"), 2, "help: did you mean `--set optimizer.lr=VALUE`?\n");
+    expect(&place.rondo("plan hlx-full --batch-size 3"), 2, "help: did you mean `--set batch_size=VALUE`?\n");
+    expect(&place.rondo("train --learning-rat 3"), 2, "help: `rondo help train` says what it takes");
+    expect(&place.rondo("bench train hlx-full --elephant"), 2, "help: `rondo help bench train` says what it takes");
+    expect(&place.rondo("--elephant"), 2, "help: `rondo help` says what it takes");
+    assert!(!err(&place.rondo("plot --elephant")).contains("as a value"));
     expect(&place.rondo("train --preset hlx-full --steps -3"), 2, "error: ");
     expect(&place.rondo("train --config missing.toml"), 3, "help: name a file of keys");
     expect(&place.rondo("train --preset hlx-full --device vulkan:99"), 4, "is not available");
@@ -201,6 +268,14 @@ fn every_shell_has_its_completions() {
         let output = place.rondo(&format!("completions {shell}"));
         let script = out(&output);
         assert!(code(&output) == 0 && script.contains("dry-run") && script.contains("plot"), "{shell}");
+        assert!(script.contains("completions"), "{shell}: every verb that help shows");
+        assert!(!script.contains("manual"), "{shell} offers a verb that help hides");
+        let json: Value = serde_json::from_slice(&place.rondo(&format!("completions {shell} --json")).stdout).unwrap();
+        assert_eq!((&json["shell"], &json["script"]), (&shell.into(), &script.as_str().into()));
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let script = out(&place.rondo(&format!("completions {shell}")));
+        assert!(script.contains("hlx-full"), "{shell} knows the presets");
     }
     expect(&place.rondo("completions tcsh"), 2, "tcsh");
 }

@@ -350,7 +350,7 @@ impl Overrides {
         }
         if let Some(path) = &self.file {
             let origin = Origin::File(path.clone());
-            let text = read(path).map_err(|what| error(&origin, what, Some(NO_FILE.into())))?;
+            let text = text_of(read(path).map_err(|what| error(&origin, what, Some(NO_FILE.into())))?, &origin)?;
             let mut layer = parse(&text, origin.clone())?;
             check_format(layer.remove(FORMAT_KEY), &origin)?;
             // A file may begin from a preset; a run's own file names the one that it began from.
@@ -381,10 +381,25 @@ impl Config {
     /// What a checkpoint must agree on to be continued: everything but the length of the run, and when it
     /// evaluates, samples and saves.
     pub fn identity(&self) -> String {
+        tensor::hash::sha256(self.kept().to_toml().as_bytes())
+    }
+
+    /// The keys of that which another configuration has otherwise, each with its value here and there.
+    pub fn differences(&self, other: &Config) -> Vec<(&'static str, Value, Value)> {
+        let table = |config: &Config| config.kept().to_toml().parse::<Table>().expect("it was written just now");
+        let (here, there) = (table(self), table(other));
+        let differs = |key: &'static str| {
+            let (here, there) = (get(&here, key)?, get(&there, key)?);
+            (here != there).then(|| (key, here.clone(), there.clone()))
+        };
+        KEYS.iter().filter_map(|(key, _)| differs(key)).collect()
+    }
+
+    /// The configuration with all that a run may change set to nothing.
+    fn kept(&self) -> Config {
         let (checkpoint, eval) = (Checkpoint { every: 0, keep: 0 }, Eval { every: 0, batches: 0, ..self.eval });
         let sample = Sample { every: 0, prompts: Vec::new(), max_tokens: 0, temperature: 0.0 };
-        let free = Config { steps: 0, epochs: 0, checkpoint, eval, sample, log: Log::default(), ..self.clone() };
-        tensor::hash::sha256(free.to_toml().as_bytes())
+        Config { steps: 0, epochs: 0, checkpoint, eval, sample, log: Log::default(), ..self.clone() }
     }
 }
 
@@ -395,7 +410,7 @@ const FORMAT_KEY: &str = "format";
 /// A larger configuration than this is none.
 const LARGEST: u64 = 1 << 20;
 
-fn read(path: &Path) -> Result<String, String> {
+fn read(path: &Path) -> Result<Vec<u8>, String> {
     let data = std::fs::metadata(path).map_err(|e| e.to_string())?;
     if !data.is_file() {
         return Err("it is not a file".into());
@@ -403,7 +418,21 @@ fn read(path: &Path) -> Result<String, String> {
     if data.len() > LARGEST {
         return Err(format!("it has {} bytes; a configuration has at most {LARGEST}", data.len()));
     }
-    std::fs::read_to_string(path).map_err(|e| e.to_string())
+    std::fs::read(path).map_err(|e| e.to_string())
+}
+
+/// A file's bytes as the text that a configuration is.
+fn text_of(bytes: Vec<u8>, origin: &Origin) -> Result<String, ConfigError> {
+    let place = match std::str::from_utf8(&bytes) {
+        Ok(_) => bytes.iter().position(|b| *b == 0).map(|at| (at, "zero")),
+        Err(e) => Some((e.valid_up_to(), "not valid UTF-8")),
+    };
+    let Some((at, what)) = place else { return Ok(String::from_utf8(bytes).unwrap_or_default()) };
+    let before = bytes.get(..at).unwrap_or_default();
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+    let what = format!("it is no text: byte {column} of the line is {what}");
+    Err(ConfigError { line: Some(line), ..error(origin, what, Some(NO_FILE.into())) })
 }
 
 fn check_format(value: Option<Value>, origin: &Origin) -> Result<(), ConfigError> {

@@ -87,6 +87,17 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("log.tensorboard", Kind::Flag),
 ];
 
+/// Names that others have for keys.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("learning_rate", "optimizer.lr"),
+    ("context", "model.max_context"),
+    ("layers", "model.num_layers"),
+    ("heads", "model.num_heads"),
+    ("width", "model.hidden_size"),
+    ("gradient_accumulation", "grad_accumulation"),
+    ("warmup", "schedule.warmup_steps"),
+];
+
 /// What a key may hold, if there is such a key.
 pub fn kind(path: &str) -> Option<Kind> {
     KEYS.iter().find(|(key, _)| *key == path).map(|(_, kind)| *kind)
@@ -97,13 +108,16 @@ pub fn is_section(path: &str) -> bool {
     KEYS.iter().any(|(key, _)| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The key whose name is nearest to `path`, if one is near.
+/// The key whose name is nearest to `path`, if one is near; words of a flag may be joined by dashes.
 pub fn nearest(path: &str) -> Option<&'static str> {
+    let path = &path.replace('-', "_");
     let last = |text: &'_ str| text.rsplit('.').next().unwrap_or_default().to_string();
-    let distance = |key: &str| edits(path, key).min(edits(&last(path), &last(key)) + usize::from(last(path) != path));
+    let distance = |key: &str| edits(path, key).min(edits(&last(path), &last(key)) + usize::from(last(path) != *path));
     // Of two keys with the same last part, the one whose section is nearer.
-    let (key, edits) =
+    let (key, to_key) =
         KEYS.iter().map(|(key, _)| (*key, distance(key))).min_by_key(|(key, d)| (*d, edits(path, key)))?;
+    let others = OTHER_NAMES.iter().map(|(name, key)| (*key, edits(path, name)));
+    let (key, edits) = others.filter(|(_, edits)| *edits < to_key).min_by_key(|(_, d)| *d).unwrap_or((key, to_key));
     (edits <= 1 + last(path).len() / 4).then_some(key)
 }
 
@@ -196,5 +210,9 @@ mod tests {
         assert_eq!(nearest("model.hiden_size"), Some("model.hidden_size"));
         assert_eq!(nearest("chekpoint.every"), Some("checkpoint.every"));
         assert_eq!(nearest("elephant"), None);
+        assert_eq!(nearest("learning-rat"), Some("optimizer.lr"));
+        assert_eq!(nearest("batch-size"), Some("batch_size"));
+        assert_eq!(nearest("max-context"), Some("model.max_context"));
+        assert_eq!(nearest("num_heads"), Some("model.num_heads"));
     }
 }

@@ -364,8 +364,18 @@ fn a_checkpoint_of_other_settings_is_refused() {
     let path = place.run("a");
     train(&cpu(1), small(&["steps=1"]), &path);
     let refuse = |set: &str| Run::resume(&cpu(1), &path, &[set.into()], &mut ()).err().map(|e| e.to_string());
-    assert!(refuse("optimizer.lr=1").unwrap().contains("other settings"));
-    assert!(refuse("model.hidden_size=128").is_some());
+    assert!(
+        refuse("optimizer.lr=1").unwrap().contains("optimizer.lr is 0.0003 and can't become 1.0: a run that goes on")
+    );
+    assert!(refuse("model.hidden_size=128").unwrap().contains("model.hidden_size is "));
+    // Also where config.toml was changed itself.
+    let file = path.join("config.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, config.replace("seed = 0", "seed = 7")).unwrap();
+    assert!(
+        refuse("checkpoint.keep=3").unwrap().contains("than config.toml now says\n  help: restore config.toml, or ")
+    );
+    fs::write(&file, config).unwrap();
     assert_eq!(refuse("steps=2"), None);
 }
 

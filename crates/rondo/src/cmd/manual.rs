@@ -55,7 +55,7 @@ fn row(arg: &Arg) -> String {
     let mut help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let possible: Vec<_> = arg.get_possible_values().iter().map(|value| value.get_name().to_string()).collect();
     if takes && !possible.is_empty() {
-        help.push_str(&format!(" One of {}.", possible.join(", ")));
+        help = format!("{}. One of {}.", help.trim_end_matches('.'), possible.join(", "));
     }
     let defaults: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     if takes && !defaults.is_empty() {

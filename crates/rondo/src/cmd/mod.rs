@@ -19,7 +19,9 @@ pub mod train;
 pub mod tune;
 
 use ::train::config::{Config, Overrides};
+use ::train::keys;
 use device::{Choice, Device, Options};
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
@@ -102,12 +104,46 @@ pub fn usage_error(error: clap::Error) -> Failure {
 /// The parser's message: without its first word, and with its tips as help.
 fn in_our_words(text: &str) -> String {
     let text = text.trim().strip_prefix("error: ").unwrap_or(text.trim());
+    let verb = verb_of(text);
+    let key = unknown_flag(text).and_then(keys::nearest).filter(|_| TAKES_KEYS.contains(&verb.as_str()));
+    let similar = text.contains("tip: a similar ");
+    let key = key.filter(|_| !similar).map(|key| format!("  help: did you mean `--set {key}=VALUE`?"));
     let lines = text.lines().filter(|line| !line.trim().is_empty()).map(|line| match line.trim_start() {
+        // Nobody who mistypes a flag means it as a value.
+        tip if tip.starts_with("tip: to pass ") => key.clone().unwrap_or_default(),
         tip if tip.starts_with("tip: ") => format!("  help: {}", in_few_words(&tip[5..])),
-        more if more.starts_with("For more information") => "  help: `rondo help VERB` says what it takes".into(),
+        more if more.starts_with("For more information") => {
+            let key = key.iter().filter(|_| !text.contains("tip: to pass ")).map(|key| format!("{key}\n"));
+            format!("{}  help: `rondo help{verb}` says what it takes", key.collect::<String>())
+        }
         _ => line.to_string(),
     });
-    lines.collect::<Vec<_>>().join("\n")
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The verbs that take `--set KEY=VALUE`, as `verb_of` gives them.
+const TAKES_KEYS: [&str; 3] = [" train", " plan", " tune"];
+
+/// The verb that a message is about, from its line of usage: ` bench train`, or nothing before a verb is known.
+fn verb_of(text: &str) -> String {
+    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: rondo "));
+    let plain = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase());
+    usage.unwrap_or_default().split(' ').take_while(plain).map(|word| format!(" {word}")).collect()
+}
+
+/// The flag that isn't known, without its dashes.
+fn unknown_flag(text: &str) -> Option<&str> {
+    text.strip_prefix("unexpected argument '--")?.split(['\'', '=']).next()
+}
+
+/// A command line of this program with these words, to be pasted into a shell.
+pub fn command<S: AsRef<std::ffi::OsStr>>(words: impl IntoIterator<Item = S>) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    let quoted = |word: S| match word.as_ref().to_string_lossy() {
+        word if !word.is_empty() && word.chars().all(plain) => word.into_owned(),
+        word => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    std::iter::once("rondo".to_string()).chain(words.into_iter().map(quoted)).collect::<Vec<_>>().join(" ")
 }
 
 /// `a similar argument exists: '--preset'` as the question that it is.
@@ -170,12 +206,13 @@ impl StepFlags {
         Ok(overrides.resolve().map_err(::train::Error::from)?)
     }
 
-    /// The same for `rondo train`.
-    pub fn source(&self) -> String {
-        let preset = self.preset.iter().map(|name| format!("--preset {name}"));
-        let file = self.config.iter().map(|file| format!("--config {}", file.display()));
-        let set = self.set.iter().map(|key| format!("--set {key}"));
-        preset.chain(file).chain(set).collect::<Vec<_>>().join(" ")
+    /// The command that trains it, with more words.
+    pub fn train(&self, more: &[OsString]) -> String {
+        let preset = self.preset.iter().flat_map(|name| ["--preset".into(), name.into()]);
+        let file = self.config.iter().flat_map(|file| ["--config".into(), file.into()]);
+        let set = self.set.iter().flat_map(|key| ["--set".into(), key.into()]);
+        let words = std::iter::once("train".into()).chain(preset).chain(file).chain(set);
+        command(words.chain(more.iter().cloned()).collect::<Vec<OsString>>())
     }
 }
 

@@ -64,7 +64,7 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
         for update in &plans[1..] {
             product(format_args!("\nthe update after them:\n{}", update.table().trim_end()));
         }
-        say(format_args!("Train it: rondo train {}", args.step.source()));
+        say(format_args!("Train it: {}", args.step.train(&[])));
     }
     Ok(())
 }

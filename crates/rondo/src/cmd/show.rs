@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::{Failure, Outcome, product, say};
-use ::train::checkpoint::{self, Manifest};
+use ::train::checkpoint;
 use ::train::config::{Config, Overrides};
 use ::train::summary::Summary;
 use serde::Serialize;
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,8 +38,11 @@ struct Checkpoint {
 struct Report {
     run: PathBuf,
     /// What run.json says; none before the run has ended for the first time.
-    summary: Option<Summary>,
-    config: Config,
+    summary: Option<Value>,
+    /// As this build reads it, or as it lies there.
+    config: Option<Config>,
+    /// What another version has written otherwise, or is damaged.
+    unread: Vec<String>,
     /// The last step in metrics.jsonl.
     last_step: usize,
     validation: Vec<(f64, f64)>,
@@ -54,6 +58,7 @@ pub fn run(args: Args) -> Outcome {
     } else {
         print(&report);
     }
+    report.unread.iter().for_each(|what| say(format_args!("warning: {what}")));
     next(&report);
     let broken = report.checkpoints.iter().filter(|c| c.problem.is_some()).count();
     if args.verify && broken > 0 {
@@ -80,49 +85,62 @@ fn read(run: &Path, verify: bool) -> Result<Report, Failure> {
     if !run.join("config.toml").is_file() {
         return Err(bad("there is no run in it (no config.toml)", help));
     }
+    let mut unread = Vec::new();
     let overrides = Overrides { file: Some(run.join("config.toml")), ..Overrides::default() };
-    let config = overrides.resolve().map_err(::train::Error::from)?;
-    let file = run.join("run.json");
-    let summary = match fs::read_to_string(&file) {
-        Ok(text) => Some(serde_json::from_str(&text).map_err(|e| {
-            let what = format!("{}: not a summary that this build reads: {e}", file.display());
-            Failure::bad_file(format!("{what}\n  help: it is written again when the run goes on and ends"))
-        })?),
-        Err(_) => None,
-    };
+    let config = overrides.resolve().map_err(|e| unread.push(e.to_string())).ok();
+    let summary = summary(&run.join("run.json"), &mut unread);
     // A run without a step is one all the same.
     let curves = lab::plot::Curves::read(run).ok();
     let last_step = curves.as_ref().map_or(0, |c| c.steps() as usize);
     let validation = curves.map(|c| c.validation).unwrap_or_default();
     let found = checkpoint::list(&run.join("checkpoints")).into_iter();
     let checkpoints = found.map(|(step, path)| examine(step, path, verify)).collect();
-    Ok(Report { run: run.into(), summary, config, last_step, validation, checkpoints, verified: verify })
+    Ok(Report { run: run.into(), summary, config, unread, last_step, validation, checkpoints, verified: verify })
 }
 
-/// Compares a checkpoint's files with its manifest: their sizes, and their contents if that is asked for.
+/// What a run.json says, also one that lacks what this build writes.
+fn summary(file: &Path, unread: &mut Vec<String>) -> Option<Value> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut wrong = |what: String| unread.push(format!("{}: {what}", file.display()));
+    let value = match serde_json::from_str::<Value>(&text) {
+        Ok(value) if value.is_object() => value,
+        Ok(_) => {
+            wrong("it is not a run's summary; it is written again when the run goes on and ends".into());
+            return None;
+        }
+        Err(e) => {
+            wrong(format!("{e}; it is written again when the run goes on and ends"));
+            return None;
+        }
+    };
+    if let Err(e) = serde_json::from_value::<Summary>(value.clone()) {
+        wrong(format!("{e}: another version of Rondo wrote it, and `-` stands for what it lacks"));
+    }
+    Some(value)
+}
+
+/// Compares a checkpoint's files with its manifest, which is whole itself: their sizes, and their contents if that is
+/// asked for.
 fn examine(step: usize, path: PathBuf, verify: bool) -> Checkpoint {
     let mut bytes = 0;
     let problem = problem(step, &path, verify, &mut bytes).err();
+    // The line begins with the folder already.
+    let problem = problem.map(|what| what.strip_prefix(&format!("{}/", path.display())).unwrap_or(&what).to_string());
     Checkpoint { step, path, bytes, problem }
 }
 
 fn problem(step: usize, path: &Path, verify: bool, bytes: &mut u64) -> Result<(), String> {
-    let text = fs::read_to_string(path.join("manifest.json")).map_err(|e| format!("manifest.json: {e}"))?;
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|e| format!("manifest.json: {e}"))?;
-    *bytes = text.len() as u64;
+    let read = if verify { checkpoint::verify(path) } else { checkpoint::manifest(path) };
+    let manifest = read.map_err(|e| e.to_string())?;
+    *bytes = fs::metadata(path.join("manifest.json")).map_or(0, |data| data.len());
     if manifest.step != step {
         return Err(format!("it holds step {}", manifest.step));
     }
     for (name, record) in &manifest.files {
-        let file = path.join(name);
-        let size = fs::metadata(&file).map_err(|e| format!("{name}: {e}"))?.len();
+        let size = fs::metadata(path.join(name)).map_err(|e| format!("{name}: {e}"))?.len();
         *bytes += size;
         if size != record.bytes {
             return Err(format!("{name} has {size} bytes; the manifest says {}", record.bytes));
-        }
-        let same = |contents: Vec<u8>| tensor::hash::sha256(&contents) == record.sha256;
-        if verify && !fs::read(&file).map(same).map_err(|e| format!("{name}: {e}"))? {
-            return Err(format!("{name} isn't what the manifest's SHA-256 says"));
         }
     }
     Ok(())
@@ -130,24 +148,15 @@ fn problem(step: usize, path: &Path, verify: bool, bytes: &mut u64) -> Result<()
 
 fn print(report: &Report) {
     let line = |what: &str, text: String| product(format_args!("{what:11} {text}"));
-    let config = &report.config;
-    let (model, data) = (&config.model, &config.data);
-    let status = report.summary.as_ref().map_or("no run.json: it runs, or has never ended", |s| s.status.as_str());
-    line("run", format!("{} · {} · {status}", report.run.display(), config.preset));
-    line("model", {
-        let heads = format!("{} heads", model.num_heads);
-        let count = report.summary.as_ref().map(|s| format!(" · {} parameters", s.num_parameters)).unwrap_or_default();
-        let (layers, width, context) = (model.num_layers, model.hidden_size, model.max_context);
-        format!("{layers} layers · {width} wide · {heads} · vocabulary {} · context {context}{count}", model.vocab_size)
-    });
-    let source = if data.path.is_empty() { "built in" } else { &data.path };
-    let batch = match config.grad_accumulation {
-        1 => format!("{} rows a step", config.batch_size),
-        n => format!("{n} × {} rows a step", config.batch_size),
-    };
-    line("data", format!("{}, {source} · {batch}", format!("{:?}", data.corpus).to_lowercase()));
-    let optimizer = format!("{:?}", config.optimizer.kind).to_lowercase();
-    line("optimizer", format!("{optimizer} · learning rate {:e} · seed {}", config.optimizer.lr, config.seed));
+    let summary = report.summary.as_ref();
+    let status = summary.map_or("no run.json: it runs, or has never ended", |s| word(s, "status"));
+    let preset = report.config.as_ref().map(|config| config.preset.as_str());
+    let preset = preset.or(summary.map(|s| word(s, "preset"))).unwrap_or(MISSING);
+    line("run", format!("{} · {preset} · {status}", report.run.display()));
+    match &report.config {
+        Some(config) => print_config(config, summary, &line),
+        None => line("config", "this build can't read config.toml".into()),
+    }
     match &report.summary {
         Some(summary) => print_summary(summary, report, &line),
         None => line("steps", report.last_step.to_string()),
@@ -165,31 +174,65 @@ fn print(report: &Report) {
     }
 }
 
-fn print_summary(s: &Summary, report: &Report, line: &impl Fn(&str, String)) {
-    let number = |x: Option<f64>, digits: usize| x.map_or("-".to_string(), |x| format!("{x:.digits$}"));
-    line("device", format!("{} · {} · rondo {} ({} build)", s.device, s.device_name, s.version, s.build));
+fn print_config(config: &Config, summary: Option<&Value>, line: &impl Fn(&str, String)) {
+    let (model, data) = (&config.model, &config.data);
+    line("model", {
+        let heads = format!("{} heads", model.num_heads);
+        let count = summary.map(|s| format!(" · {} parameters", number(s, "num_parameters", 0))).unwrap_or_default();
+        let (layers, width, context) = (model.num_layers, model.hidden_size, model.max_context);
+        format!("{layers} layers · {width} wide · {heads} · vocabulary {} · context {context}{count}", model.vocab_size)
+    });
+    let source = if data.path.is_empty() { "built in" } else { &data.path };
+    let batch = match config.grad_accumulation {
+        1 => format!("{} rows a step", config.batch_size),
+        n => format!("{n} × {} rows a step", config.batch_size),
+    };
+    line("data", format!("{}, {source} · {batch}", format!("{:?}", data.corpus).to_lowercase()));
+    let optimizer = format!("{:?}", config.optimizer.kind).to_lowercase();
+    line("optimizer", format!("{optimizer} · learning rate {:e} · seed {}", config.optimizer.lr, config.seed));
+}
+
+/// What stands for what isn't there.
+const MISSING: &str = "-";
+
+/// A text of run.json.
+fn word<'a>(summary: &'a Value, key: &str) -> &'a str {
+    summary[key].as_str().unwrap_or(MISSING)
+}
+
+/// A number of run.json.
+fn number(summary: &Value, key: &str, digits: usize) -> String {
+    summary[key].as_f64().map_or(MISSING.into(), |x| format!("{x:.digits$}"))
+}
+
+fn print_summary(s: &Value, report: &Report, line: &impl Fn(&str, String)) {
+    let count = |key: &str| s[key].as_u64().unwrap_or(0) as usize;
+    let device = [word(s, "device"), word(s, "device_name")].join(" · ");
+    line("device", format!("{device} · rondo {} ({} build)", word(s, "version"), word(s, "build")));
+    let (steps, skipped) = (count("steps"), count("skipped_steps"));
     let later =
-        if report.last_step > s.steps { format!(" · {} since", report.last_step - s.steps) } else { String::new() };
-    let skipped = if s.skipped_steps > 0 { format!(" · {} skipped", s.skipped_steps) } else { String::new() };
-    line("steps", format!("{}{later}{skipped} · {:.1} s", s.steps, s.wall_seconds));
-    line("loss", format!("final {} · best {}", number(s.final_loss, 4), number(s.best_loss, 4)));
-    if let Some(loss) = s.validation_loss {
-        let best = number(s.best_validation_loss.map(f64::from), 4);
-        let place = s.best_checkpoint.as_ref().map(|path| format!(" in {path}")).unwrap_or_default();
-        line("validation", format!("last {loss:.4} · best {best}{place} · {} evaluations", report.validation.len()));
+        if report.last_step > steps { format!(" · {} since", report.last_step - steps) } else { String::new() };
+    let skipped = if skipped > 0 { format!(" · {skipped} skipped") } else { String::new() };
+    line("steps", format!("{}{later}{skipped} · {} s", number(s, "steps", 0), number(s, "wall_seconds", 1)));
+    line("loss", format!("final {} · best {}", number(s, "final_loss", 4), number(s, "best_loss", 4)));
+    if s["validation_loss"].is_number() {
+        let (last, best) = (number(s, "validation_loss", 4), number(s, "best_validation_loss", 4));
+        let place = s["best_checkpoint"].as_str().map(|path| format!(" in {path}")).unwrap_or_default();
+        line("validation", format!("last {last} · best {best}{place} · {} evaluations", report.validation.len()));
     }
     line(
         "speed",
         format!(
             "{} tok/s · {} ms a step · {}% of limit",
-            number(s.tokens_per_second, 0),
-            number(s.step_ms_median, 3),
-            number(s.percent_of_limit, 1)
+            number(s, "tokens_per_second", 0),
+            number(s, "step_ms_median", 3),
+            number(s, "percent_of_limit", 1)
         ),
     );
-    line("memory", format!("{:.1} MB on the device", s.peak_bytes as f64 / 1e6));
-    line("parameters", format!("sha256 {}", s.parameters_sha256));
-    line("losses", format!("sha256 {}", s.losses_sha256));
+    let bytes = s["peak_bytes"].as_f64().map_or(MISSING.into(), |bytes| format!("{:.1} MB", bytes / 1e6));
+    line("memory", format!("{bytes} on the device"));
+    line("parameters", format!("sha256 {}", word(s, "parameters_sha256")));
+    line("losses", format!("sha256 {}", word(s, "losses_sha256")));
 }
 
 fn next(report: &Report) {
@@ -199,7 +242,7 @@ fn next(report: &Report) {
         return;
     }
     say(format_args!("Try it:        rondo run {run}"));
-    let more = match report.summary.as_ref().is_some_and(|s| s.status == "finished") {
+    let more = match report.summary.as_ref().is_some_and(|s| word(s, "status") == "finished") {
         true => " --epochs N",
         false => "",
     };

@@ -2,9 +2,10 @@
 
 use super::debug::Dial;
 use super::screen::Screen;
-use super::{DeviceFlags, Failure, Outcome, product, say};
-use ::train::config::Overrides;
+use super::{DeviceFlags, Failure, Outcome, command, product, say};
+use ::train::config::{Overrides, PRESETS};
 use ::train::{Ending, Run, folder};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ const RUNS: &str = "runs";
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A named workload: hlx-simple, hlx-full, gpt-small-test, tiny-llama.
-    #[arg(long, value_name = "NAME", required_unless_present_any = ["config", "resume"])]
+    #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// A configuration file (TOML); its keys go over the preset's.
     #[arg(long, value_name = "FILE", conflicts_with = "resume")]
@@ -80,10 +81,25 @@ impl Args {
             Failure::usage(format!("there is no run in {RUNS}/ to go on with\n  help: name its folder: --resume DIR"))
         })
     }
+
+    /// Whether the run in `path` is of the preset that is named, if one is: a run that goes on keeps its own.
+    fn agrees_with(&self, path: &Path) -> Outcome {
+        let file = path.join("config.toml");
+        // A run that can't be read is told of where it is opened.
+        let Ok(config) = (Overrides { file: Some(file), ..Overrides::default() }).resolve() else { return Ok(()) };
+        match &self.preset {
+            Some(name) if *name != config.preset => Err(Failure::usage(format!(
+                "--preset {name}: {} is a run of {}\n  help: leave --preset out to go on with it, or --resume to begin a new run",
+                path.display(),
+                config.preset
+            ))),
+            _ => Ok(()),
+        }
+    }
 }
 
-/// Runs the verb.
-pub fn run(args: Args, dial: Dial) -> Outcome {
+/// Runs the verb; `words` is the command line, for hints.
+pub fn run(args: Args, dial: Dial, words: &[OsString]) -> Outcome {
     let stop = Arc::new(AtomicBool::new(false));
     let mut screen = Screen::new(args.json, Arc::clone(&stop));
     if args.steps == Some(0) || args.epochs == Some(0) {
@@ -91,8 +107,16 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
             "a run has at least one step\n  help: --init-only writes the initial weights alone",
         ));
     }
+    if args.preset.is_none() && args.config.is_none() && args.resume.is_none() {
+        let known: Vec<_> = PRESETS.iter().map(|(name, _)| *name).collect();
+        return Err(Failure::usage(format!(
+            "what to train isn't said\n  help: --preset NAME, one of {}; or --config FILE (TOML); or --resume [DIR] to go on \
+             with a run",
+            known.join(", ")
+        )));
+    }
     if args.dry_run {
-        return dry_run(&args);
+        return dry_run(&args, words);
     }
     let mut run = open(&args, &mut screen)?;
     dial.begun(&run)?;
@@ -102,6 +126,11 @@ pub fn run(args: Args, dial: Dial) -> Outcome {
     if run.is_complete() {
         let (path, total) = (run.path().display(), run.total_steps());
         say(format_args!("{path} has done all its {total} steps; train it on with --resume {path} --epochs N"));
+        if args.json {
+            let file = run.path().join("run.json");
+            let text = std::fs::read_to_string(&file);
+            product(text.map_err(|e| Failure::failed(format!("{}: {e}", file.display())))?.trim_end());
+        }
         return Ok(());
     }
     // The first run on a machine measures it, which takes about a second; later ones read what was measured.
@@ -145,6 +174,7 @@ fn end(run: &Run, ending: &Ending, signal: u8) -> Outcome {
 fn open(args: &Args, screen: &mut Screen) -> Result<Run, Failure> {
     if let Some(given) = &args.resume {
         let path = args.resumed(given.as_ref())?;
+        args.agrees_with(&path)?;
         let device = args.device.open()?;
         let run = Run::resume(&device, &path, &args.settings(), screen)?;
         say(format_args!("resume  {} after step {}", path.display(), run.step()));
@@ -160,7 +190,7 @@ fn open(args: &Args, screen: &mut Screen) -> Result<Run, Failure> {
 }
 
 /// What the run would be, as far as that is known without running it.
-fn dry_run(args: &Args) -> Outcome {
+fn dry_run(args: &Args, words: &[OsString]) -> Outcome {
     let overrides = Overrides { preset: args.preset.clone(), file: args.config.clone(), set: args.settings() };
     let config = overrides.resolve().map_err(::train::Error::from)?;
     let device = args.device.open()?;
@@ -201,11 +231,8 @@ fn dry_run(args: &Args) -> Outcome {
     say(format_args!(
         "time    at least {least:.1} s, at this machine's {source} limits; `rondo plan` shows launch by launch"
     ));
-    let what = match (&args.config, &args.preset) {
-        (Some(file), _) => format!("--config {}", file.display()),
-        (None, preset) => format!("--preset {}", preset.as_deref().unwrap_or_default()),
-    };
-    say(format_args!("Nothing was written. Train it: rondo train {what}"));
+    let same = words.iter().skip(1).filter(|word| *word != "--dry-run");
+    say(format_args!("Nothing was written. Train it: {}", command(same)));
     Ok(())
 }
 

@@ -45,7 +45,7 @@ pub fn run(args: Args) -> Outcome {
         print(&report);
     }
     say(format_args!("saved   {}", args.out.display()));
-    say(format_args!("Train with it: rondo train {} --tuning {}", args.step.source(), args.out.display()));
+    say(format_args!("Train with it: {}", args.step.train(&["--tuning".into(), args.out.clone().into()])));
     Ok(())
 }
 

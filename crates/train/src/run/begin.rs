@@ -47,7 +47,11 @@ impl Run {
     pub fn resume(device: &Device, path: &Path, set: &[String], observer: &mut dyn Observer) -> Result<Run, Error> {
         let folder = Folder::open(path)?;
         checkpoint::clean(&folder.checkpoints());
-        let config = Overrides { set: set.to_vec(), ..folder.overrides() }.resolve()?;
+        let own = |set: &[String]| {
+            let resolved = Overrides { set: set.to_vec(), ..folder.overrides() }.resolve();
+            resolved.map_err(|e| own_file_is_damaged(e, path))
+        };
+        let (before, config) = (own(&[])?, own(set)?);
         let mut data = Data::open_with(&config, Some(&folder.tokenizer_file()))?;
         let data_sha256 = data.sha256();
         if checkpoint::list(&folder.checkpoints()).is_empty() {
@@ -58,13 +62,7 @@ impl Run {
             folder.write_config(&config)?;
             return Parts { data_sha256, folder, data, trainer, evaluator, tuning, config }.run(device, None);
         }
-        let (then, now) =
-            (total_steps(&folder.overrides().resolve()?, &data.training), total_steps(&config, &data.training));
-        if then != now && config.schedule.has_end() {
-            observer.warning(&format!(
-                "the run now has {now} steps, and had {then}: learning rates from here on are those of {now} steps"
-            ));
-        }
+        keeps_its_settings(&before, &config, path)?;
         step::may_fit(&config, device.spec())?;
         let graph = step::trace(&config)?;
         let Some(region) = graph.region(PARAMETERS) else { panic!("a step has parameters") };
@@ -77,13 +75,30 @@ impl Run {
             return Err(Error::Data { path: folder.checkpoints(), line: None, what });
         };
         let manifest = &saved.manifest;
-        let same = [
-            ("the model, optimizer or other settings", &manifest.config_sha256, &config.identity()),
-            ("the training data", &manifest.data_sha256, &data_sha256),
-        ];
-        if let Some((what, _, _)) = same.iter().find(|(_, then, now)| then != now) {
-            let what = format!("{what} are not those that it was saved with");
+        let help = format!("begin a new run: rondo train --config {} --out NEW", folder.config_file().display());
+        if manifest.config_sha256 != config.identity() {
+            let what = format!(
+                "it was saved with another model, optimizer or other settings than config.toml now says\n  help: restore \
+                 config.toml, or {help}"
+            );
             return Err(Error::Data { path: from, line: None, what });
+        }
+        if manifest.data_sha256 != data_sha256 {
+            let what =
+                format!("the training data are not those that it was saved with\n  help: restore them, or {help}");
+            return Err(Error::Data { path: from, line: None, what });
+        }
+        let (done, then, now) =
+            (manifest.step, total_steps(&before, &data.training), total_steps(&config, &data.training));
+        if now < done {
+            let what = format!("{} has done {done} steps; it can't come to {now}", path.display());
+            let help = format!("ask for more than {done} steps, or {help}");
+            return Err(ConfigError { origin: Origin::Resolved, line: None, what, help: Some(help) }.into());
+        }
+        if then != now && config.schedule.has_end() {
+            observer.warning(&format!(
+                "the run now has {now} steps, and had {then}: learning rates from here on are those of {now} steps"
+            ));
         }
         let tuning = manifest.tuning.clone();
         // What the checkpoint was read into is free again before another one is saved.
@@ -92,7 +107,9 @@ impl Run {
         trainer.restore(&saved.state)?;
         let evaluator = evaluator(device, &config, &tuning, &trainer, data.validation.take())?;
         samples::keep(&folder.samples_file(), manifest.step)?;
-        folder.write_config(&config)?;
+        if now > done {
+            folder.write_config(&config)?;
+        }
         Parts { data_sha256, folder, data, trainer, evaluator, tuning, config }.run(device, Some((from, saved)))
     }
 
@@ -173,6 +190,35 @@ impl Parts {
         }
         Ok(run)
     }
+}
+
+/// A run's own file was whole once: presets are no help.
+fn own_file_is_damaged(error: ConfigError, run: &Path) -> ConfigError {
+    match error.origin {
+        // What a newer version has written is whole.
+        Origin::File(_) if !error.what.contains("newer version") => {
+            let help = format!(
+                "restore {} from a copy; another run with the same settings, or run.json, shows them",
+                run.join("config.toml").display()
+            );
+            ConfigError { help: Some(help), ..error }
+        }
+        _ => error,
+    }
+}
+
+/// Whether a run that goes on has its own model, data, optimizer and seed.
+fn keeps_its_settings(before: &Config, now: &Config, run: &Path) -> Result<(), ConfigError> {
+    let others = before.differences(now);
+    if others.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<_> = others.iter().map(|(key, then, now)| format!("{key} is {then} and can't become {now}")).collect();
+    let what = format!("in {} {}: a run that goes on keeps them", run.display(), all.join(", "));
+    let set: Vec<_> = others.iter().map(|(key, _, now)| format!("--set {key}={now}")).collect();
+    let file = run.join("config.toml");
+    let help = format!("begin a new run: rondo train --config {} {} --out NEW", file.display(), set.join(" "));
+    Err(ConfigError { origin: Origin::Resolved, line: None, what, help: Some(help) })
 }
 
 /// What evaluates on the validation data, if there is any.
