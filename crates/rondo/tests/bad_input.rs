@@ -164,6 +164,9 @@ fn data() {
         place.rondo(&format!("train {TINY} --set data.corpus=text --set data.path={path} --out out {more}"))
     };
     expect(&text("one.txt", ""), 3, &["one.txt: there is nothing in it to train on", "help: "], "one byte");
+    place.write("lines.jsonl", "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n");
+    let said = ["lines.jsonl line 2: missing field `text` (column 12)\n  help: each line is {\"text\": \"...\"}\n"];
+    expect(&text("lines.jsonl", ""), 3, &said, "a line without text");
     let bytes = text("bytes.txt", "--set data.tokenizer=ascii");
     expect(&bytes, 3, &["bytes.txt line 2: not valid UTF-8", "data.tokenizer=\"byte\""], "bytes");
     assert!(!place.0.join("out").exists());
@@ -194,8 +197,20 @@ fn data_that_is_unusual_and_good() {
         "long.jsonl",
         "{\"input\": \"a line that is long\", \"output\": \"b\"}\n{\"input\": \"c\", \"output\": \"\"}\n",
     );
-    let long = "1 pairs of 2 are longer than model.max_context (16 tokens): their ends are not learned";
+    let long = "1 pair of 2 is longer than model.max_context (16 tokens): its end is not learned";
     expect(&train("long.jsonl", "long"), 0, &[long], "a long line");
+    // A folder of text with pictures in it.
+    fs::create_dir(place.0.join("mixed")).unwrap();
+    place.write("mixed/a.txt", "a text of some length that can be learned");
+    place.write("mixed/b.png", b"\x89PNG\r\n\x1a\n\0\0\0");
+    place.write("mixed/c.txt", b"Stra\xdfe");
+    let mixed = |more: &str| {
+        place.rondo(&format!("train {TINY} --set data.corpus=text --set data.path=mixed --dry-run {more}"))
+    };
+    let said = ["warning: 2 of 3 files are no text, and are passed over: mixed/b.png and others\n"];
+    expect(&mixed("--set data.tokenizer=ascii"), 0, &said, "a folder with pictures");
+    let said = ["warning: 1 of 3 files is no text, and is passed over: mixed/b.png\n"];
+    expect(&mixed("--set data.tokenizer=byte --set model.vocab_size=257"), 0, &said, "bytes are tokens");
 }
 
 #[test]

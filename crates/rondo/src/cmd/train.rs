@@ -195,7 +195,7 @@ fn dry_run(args: &Args, words: &[OsString]) -> Outcome {
     let config = overrides.resolve().map_err(::train::Error::from)?;
     let device = args.device.open()?;
     let tuning = super::tune::table(args.tuning.as_deref(), &config, device.spec())?;
-    let batches = ::train::data::Data::open(&config)?.training;
+    let ::train::data::Data { training: batches, notes, .. } = ::train::data::Data::open(&config)?;
     let plans = ::train::step::plans(&config, device.spec(), &tuning)?;
     let saving = ::train::step::saving_bytes(&config);
     if let Err(refusal) = ::train::step::has_room(&device, &plans, saving, &config) {
@@ -226,6 +226,7 @@ fn dry_run(args: &Args, words: &[OsString]) -> Outcome {
     product(config.to_toml().trim_end());
     let (positions, context) = (batches.positions_per_epoch(), config.model.max_context);
     say(format_args!("data    {} rows of {context} tokens, {positions} positions an epoch", batches.rows()));
+    notes.iter().for_each(|note| say(format_args!("warning: {note}")));
     say(format_args!("plan    {steps} steps of {launches} launches · memory {}", megabytes(bytes)));
     let source = if kept.is_some() { "measured" } else { "estimated" };
     say(format_args!(
@@ -282,14 +283,7 @@ fn describe(run: &Run) {
         run.tokenizer().name(),
         batches.steps_per_epoch()
     ));
-    if run.cut() > 0 {
-        say(format_args!(
-            "warning: {} pairs of {} are longer than model.max_context ({} tokens): their ends are not learned",
-            run.cut(),
-            batches.rows(),
-            model.max_context
-        ));
-    }
+    run.notes().iter().for_each(|note| say(format_args!("warning: {note}")));
     say(format_args!(
         "model   {}: {} layers · {} wide · {} heads{} · {} parameters",
         config.preset,

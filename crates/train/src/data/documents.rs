@@ -1,6 +1,7 @@
 //! Documents of text: a file each, or a line each of JSONL files `{"text": "..."}`.
 #![forbid(unsafe_code)]
 
+use super::jsonl;
 use super::source::{self, Document};
 use crate::Error;
 use std::path::{Path, PathBuf};
@@ -10,33 +11,35 @@ struct Line {
     text: String,
 }
 
+const FORM: &str = r#"{"text": "..."}"#;
+
+/// Documents, and files of the folder that are none.
+#[derive(Debug)]
+pub struct Documents {
+    /// In the order of their paths.
+    pub all: Vec<Document>,
+    /// Files that are no text.
+    pub passed_over: Vec<PathBuf>,
+}
+
 /// The documents of the file or folder `path`; if it isn't there, of the file of that name beside a run's tokenizer, so
-/// that a run folder which holds its own text can be moved.
-pub fn read(path: &Path, stored: Option<&Path>) -> Result<Vec<Document>, Error> {
+/// that a run folder which holds its own text can be moved. Files of a folder that are no text are passed over; where
+/// bytes are tokens, only those with a zero byte aren't.
+pub fn read(path: &Path, stored: Option<&Path>, bytes_are_tokens: bool) -> Result<Documents, Error> {
     let kept = stored.and_then(Path::parent).zip(path.file_name()).map(|(folder, name)| folder.join(name));
     let found = kept.filter(|kept| !path.exists() && kept.is_file());
-    let mut documents = Vec::new();
+    let is_text = |bytes: &[u8]| !bytes.contains(&0) && (bytes_are_tokens || std::str::from_utf8(bytes).is_ok());
+    let mut documents = Documents { all: Vec::new(), passed_over: Vec::new() };
     for file in source::read(found.as_deref().unwrap_or(path), None)? {
         if file.path.extension().is_some_and(|e| e == "jsonl") {
-            lines(&file.bytes, &file.path, &mut documents)?;
+            let lines: Vec<Line> = jsonl::objects(&file.bytes, &file.path, FORM)?;
+            let document = |line: Line| Document { path: file.path.clone(), bytes: line.text.into_bytes() };
+            documents.all.extend(lines.into_iter().map(document));
+        } else if path.is_dir() && !is_text(&file.bytes) {
+            documents.passed_over.push(file.path);
         } else {
-            documents.push(file);
+            documents.all.push(file);
         }
     }
     Ok(documents)
-}
-
-/// A document a line; empty lines are passed over.
-fn lines(bytes: &[u8], path: &Path, documents: &mut Vec<Document>) -> Result<(), Error> {
-    for (index, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        let wrong = |what: String| Error::Data { path: path.into(), line: Some(index + 1), what };
-        let line = std::str::from_utf8(line).map_err(|_| wrong("not valid UTF-8".into()))?.trim();
-        if line.is_empty() {
-            continue;
-        }
-        let Line { text } =
-            serde_json::from_str(line).map_err(|e| wrong(format!("{e}; expected {{\"text\": \"...\"}}")))?;
-        documents.push(Document { path: PathBuf::from(path), bytes: text.into_bytes() });
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The HLX corpus: JSONL lines `{"input": X, "output": Y}` read as the text `X -> Y`, a row each.
 #![forbid(unsafe_code)]
 
-use super::Rows;
+use super::{Rows, jsonl};
 use crate::Error;
 use model::text::END;
 use std::path::Path;
@@ -39,41 +39,8 @@ pub fn built_in() -> Vec<String> {
 
 /// The texts of a JSONL file; empty lines are passed over.
 pub fn parse(bytes: &[u8], path: &Path) -> Result<Vec<String>, Error> {
-    let mut texts = Vec::new();
-    for (index, line) in bytes.split(|b| *b == b'\n').enumerate() {
-        let wrong = |what: String| Error::Data { path: path.into(), line: Some(index + 1), what };
-        if line.len() > LONGEST_LINE {
-            return Err(wrong(format!("it has {} bytes; a line has at most {LONGEST_LINE}", line.len())));
-        }
-        let line = std::str::from_utf8(line).map_err(|e| {
-            wrong(format!(
-                "not valid UTF-8 at byte {} of the line\n  help: save the file as UTF-8",
-                e.valid_up_to() + 1
-            ))
-        })?;
-        let line = line.trim();
-        if line.is_empty() {
-            continue;
-        }
-        if !line.starts_with('{') {
-            return Err(wrong(format!("it is not a JSON object\n  help: each line is {FORM}")));
-        }
-        let line: Line =
-            serde_json::from_str(line).map_err(|e| wrong(format!("{}\n  help: each line is {FORM}", in_line(&e))))?;
-        texts.push(format!("{} -> {}", line.input, line.output));
-    }
-    Ok(texts)
-}
-
-/// Longer lines are no examples.
-const LONGEST_LINE: usize = 1 << 24;
-
-/// What is wrong with a line's JSON; it counts each line as line 1.
-fn in_line(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    let what = text.split_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    let column = if error.column() > 0 { format!(" (column {})", error.column()) } else { String::new() };
-    format!("{what}{column}")
+    let lines: Vec<Line> = jsonl::objects(bytes, path, FORM)?;
+    Ok(lines.iter().map(|line| format!("{} -> {}", line.input, line.output)).collect())
 }
 
 const FORM: &str = r#"{"input": "...", "output": "..."}"#;

@@ -3,6 +3,7 @@
 
 mod documents;
 mod hlx;
+mod jsonl;
 mod order;
 mod source;
 mod split;
@@ -102,8 +103,8 @@ pub struct Data {
     pub validation: Option<Batches>,
     /// What made tokens of the text.
     pub tokenizer: Tokenizer,
-    /// Pairs of a file whose tokens are more than the model's context, of all to train on: their ends are not learned.
-    pub cut: usize,
+    /// What of the data isn't learned, in words: ends of long pairs, files that are no text.
+    pub notes: Vec<String>,
 }
 
 /// Pieces of text, each from its file.
@@ -123,7 +124,8 @@ impl Data {
     /// # Errors
     /// As `open`.
     pub fn open_with(config: &Config, stored: Option<&Path>) -> Result<Data, Error> {
-        let (training, validation) = texts(config, stored)?;
+        let mut notes = Vec::new();
+        let (training, validation) = texts(config, stored, &mut notes)?;
         let tokenizer = tokenizer(config, &training, stored)?;
         let name = if config.data.path.is_empty() { "the built-in data" } else { config.data.path.as_str() };
         let batches = |texts: &Texts, count: usize, purpose: &str| {
@@ -133,10 +135,10 @@ impl Data {
         let apart = config.eval.fraction > 0.0;
         let validation =
             if apart { Some(batches(&validation, config.batch_size, "keep apart for validation")?) } else { None };
-        let cut = if config.data.corpus == Corpus::Jsonl { longer(config, &tokenizer, &training) } else { 0 };
+        notes.extend(longer(config, &tokenizer, &training));
         let training = batches(&training, config.batch_size * config.grad_accumulation, "train on")?;
         let training = if config.data.shuffle { training.shuffled(config.seed) } else { training };
-        Ok(Data { training, validation, tokenizer, cut })
+        Ok(Data { training, validation, tokenizer, notes })
     }
 
     /// SHA-256 of all tokens and targets.
@@ -149,7 +151,7 @@ impl Data {
 }
 
 /// Training and validation texts.
-fn texts(config: &Config, stored: Option<&Path>) -> Result<(Texts, Texts), Error> {
+fn texts(config: &Config, stored: Option<&Path>, notes: &mut Vec<String>) -> Result<(Texts, Texts), Error> {
     let (path, fraction) = (Path::new(&config.data.path), config.eval.fraction);
     let pairs = |texts: Vec<String>, path: &Path| -> Texts {
         texts.into_iter().map(|text| (path.to_path_buf(), text.into_bytes())).collect()
@@ -165,7 +167,13 @@ fn texts(config: &Config, stored: Option<&Path>) -> Result<(Texts, Texts), Error
         }
         Corpus::Text => {
             let built_in = || vec![Document { path: "the built-in text".into(), bytes: text::TALE.into() }];
-            let documents = if config.data.path.is_empty() { built_in() } else { documents::read(path, stored)? };
+            let documents = if config.data.path.is_empty() {
+                built_in()
+            } else {
+                let found = documents::read(path, stored, kind(config) == TokenizerKind::Byte)?;
+                notes.extend(passed_over(&found.passed_over, found.all.len()));
+                found.all
+            };
             let (mut training, mut validation) = (Texts::new(), Texts::new());
             for document in documents {
                 let (begin, end) = split::text(&document.bytes, fraction);
@@ -179,10 +187,30 @@ fn texts(config: &Config, stored: Option<&Path>) -> Result<(Texts, Texts), Error
     }
 }
 
-/// How many texts have more tokens than a row.
-fn longer(config: &Config, tokenizer: &Tokenizer, texts: &Texts) -> usize {
-    let is_longer = |bytes: &[u8]| tokenizer.encode(bytes).is_ok_and(|t| t.len() > config.model.max_context);
-    texts.iter().filter(|(_, bytes)| is_longer(bytes)).count()
+/// A note on files of a folder that are no text.
+fn passed_over(files: &[PathBuf], others: usize) -> Option<String> {
+    let (first, count) = (files.first()?, files.len());
+    let are = if count == 1 { "is no text, and is passed over" } else { "are no text, and are passed over" };
+    Some(
+        format!("{count} of {} files {are}: {}", count + others, first.display())
+            + if count == 1 { "" } else { " and others" },
+    )
+}
+
+/// A note on pairs with more tokens than a row.
+fn longer(config: &Config, tokenizer: &Tokenizer, texts: &Texts) -> Option<String> {
+    if config.data.corpus != Corpus::Jsonl {
+        return None;
+    }
+    let context = config.model.max_context;
+    let is_longer = |bytes: &[u8]| tokenizer.encode(bytes).is_ok_and(|t| t.len() > context);
+    let (count, all) = (texts.iter().filter(|(_, bytes)| is_longer(bytes)).count(), texts.len());
+    let limit = format!("longer than model.max_context ({context} tokens)");
+    match count {
+        0 => None,
+        1 => Some(format!("1 pair of {all} is {limit}: its end is not learned")),
+        _ => Some(format!("{count} pairs of {all} are {limit}: their ends are not learned")),
+    }
 }
 
 fn few(purpose: &str) -> &'static str {

@@ -161,7 +161,7 @@ impl Parts {
             metrics: Metrics::open(&folder.metrics_file(), step)?.with_events(&config, folder.tensorboard(), step)?,
             folder,
             batches: data.training,
-            cut: data.cut,
+            notes: data.notes,
             tokenizer: data.tokenizer,
             staging: Staging::default(),
             trainer,

@@ -25,7 +25,7 @@ pub struct Run {
     folder: Folder,
     config: Config,
     batches: Batches,
-    cut: usize,
+    notes: Vec<String>,
     tokenizer: Tokenizer,
     staging: Staging,
     trainer: Trainer,
@@ -86,9 +86,9 @@ impl Run {
         &self.batches
     }
 
-    /// Pairs that are longer than the model's context, of all that are trained on.
-    pub fn cut(&self) -> usize {
-        self.cut
+    /// What of the data isn't learned, in words.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// What made tokens of the data.
