@@ -15,42 +15,15 @@ const DIMS: usize = 128;
 /// Rows of the other side that are gone through at a time.
 const STEP: usize = CPU_ROWS;
 
-macro_rules! fused_or_not {
-    ($(#[$doc:meta])* $select:ident $module:ident $body:ident) => {
-        mod $module {
-            use graph::CpuArgs;
-
-            #[inline(always)]
-            fn fused(args: &CpuArgs, part: usize) {
-                super::$body::<true>(args, part);
-            }
-            #[inline(always)]
-            fn portable(args: &CpuArgs, part: usize) {
-                super::$body::<false>(args, part);
-            }
-            crate::by_architecture!(select_fused, fused);
-            crate::by_architecture!(select_portable, portable);
-        }
-
-        $(#[$doc])*
-        pub fn $select(architecture: &str) -> fn(&CpuArgs, usize) {
-            match architecture {
-                "avx512" | "avx2" => $module::select_fused(architecture),
-                _ => $module::select_portable(architecture),
-            }
-        }
-    };
-}
-
-fused_or_not!(
+crate::fused_or_not!(
     /// The forward kernel for an architecture.
     select_forward forward_kernel forward
 );
-fused_or_not!(
+crate::fused_or_not!(
     /// The kernel of dq for an architecture.
     select_backward_q backward_q_kernel backward_q
 );
-fused_or_not!(
+crate::fused_or_not!(
     /// The kernel of dk and dv for an architecture.
     select_backward_kv backward_kv_kernel backward_kv
 );

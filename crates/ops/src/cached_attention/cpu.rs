@@ -15,38 +15,11 @@ pub type Run = fn(&CpuArgs, usize);
 const STEP: usize = 64;
 const LOWEST: f32 = -f32::MAX;
 
-macro_rules! fused_or_not {
-    ($(#[$doc:meta])* $select:ident $module:ident $body:ident) => {
-        mod $module {
-            use graph::CpuArgs;
-
-            #[inline(always)]
-            fn fused(args: &CpuArgs, part: usize) {
-                super::$body::<true>(args, part);
-            }
-            #[inline(always)]
-            fn portable(args: &CpuArgs, part: usize) {
-                super::$body::<false>(args, part);
-            }
-            crate::by_architecture!(select_fused, fused);
-            crate::by_architecture!(select_portable, portable);
-        }
-
-        $(#[$doc])*
-        pub fn $select(architecture: &str) -> Run {
-            match architecture {
-                "avx512" | "avx2" => $module::select_fused(architecture),
-                _ => $module::select_portable(architecture),
-            }
-        }
-    };
-}
-
-fused_or_not!(
+crate::fused_or_not!(
     /// The kernel that goes through all splits, for an architecture.
     select_whole whole_kernel whole
 );
-fused_or_not!(
+crate::fused_or_not!(
     /// The kernel of single splits for an architecture.
     select_splits splits_kernel splits
 );

@@ -244,3 +244,33 @@ macro_rules! by_architecture {
         }
     };
 }
+
+/// `fused_or_not!(select module body)` makes `select(architecture)`: the function `body::<FMA>`, with fused multiply-adds
+/// where the architecture has them. A processor without them would call a function for each.
+#[macro_export]
+macro_rules! fused_or_not {
+    ($(#[$doc:meta])* $select:ident $module:ident $body:ident) => {
+        mod $module {
+            use graph::CpuArgs;
+
+            #[inline(always)]
+            fn fused(args: &CpuArgs, part: usize) {
+                super::$body::<true>(args, part);
+            }
+            #[inline(always)]
+            fn portable(args: &CpuArgs, part: usize) {
+                super::$body::<false>(args, part);
+            }
+            $crate::by_architecture!(select_fused, fused);
+            $crate::by_architecture!(select_portable, portable);
+        }
+
+        $(#[$doc])*
+        pub fn $select(architecture: &str) -> fn(&graph::CpuArgs, usize) {
+            match architecture {
+                "avx512" | "avx2" => $module::select_fused(architecture),
+                _ => $module::select_portable(architecture),
+            }
+        }
+    };
+}

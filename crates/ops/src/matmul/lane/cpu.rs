@@ -90,116 +90,76 @@ mod x86 {
     use super::Lane;
     use std::arch::x86_64::*;
 
-    /// Eight numbers.
-    #[derive(Clone, Copy)]
-    pub struct Avx2(__m256);
+    macro_rules! lane {
+        ($(#[$doc:meta])* $name:ident($register:ty) $width:literal: $zero:ident $load:ident $store:ident $splat:ident
+            $fmadd:ident $add:ident; $($more:item)*) => {
+            $(#[$doc])*
+            #[derive(Clone, Copy)]
+            pub struct $name($register);
 
-    impl Lane for Avx2 {
-        const WIDTH: usize = 8;
+            impl Lane for $name {
+                const WIDTH: usize = $width;
 
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            // SAFETY: the instructions are there by the trait's contract, here and below.
-            Avx2(unsafe { _mm256_setzero_ps() })
-        }
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    // SAFETY: the instructions are there by the trait's contract, here and below.
+                    $name(unsafe { $zero() })
+                }
 
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller's promise.
-            Avx2(unsafe { _mm256_loadu_ps(from) })
-        }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    // SAFETY: the caller's promise.
+                    $name(unsafe { $load(from) })
+                }
 
-        #[inline(always)]
-        unsafe fn store(to: *mut f32, value: Self) {
-            // SAFETY: the caller's promise.
-            unsafe { _mm256_storeu_ps(to, value.0) };
-        }
+                #[inline(always)]
+                unsafe fn store(to: *mut f32, value: Self) {
+                    // SAFETY: the caller's promise.
+                    unsafe { $store(to, value.0) };
+                }
 
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            // SAFETY: as in `zero`.
-            Avx2(unsafe { _mm256_set1_ps(value) })
-        }
+                #[inline(always)]
+                unsafe fn splat(value: f32) -> Self {
+                    // SAFETY: as in `zero`.
+                    $name(unsafe { $splat(value) })
+                }
 
-        #[inline(always)]
-        unsafe fn multiply_add(a: Self, b: Self, c: Self) -> Self {
-            // SAFETY: as in `zero`.
-            Avx2(unsafe { _mm256_fmadd_ps(a.0, b.0, c.0) })
-        }
+                #[inline(always)]
+                unsafe fn multiply_add(a: Self, b: Self, c: Self) -> Self {
+                    // SAFETY: as in `zero`.
+                    $name(unsafe { $fmadd(a.0, b.0, c.0) })
+                }
 
-        #[inline(always)]
-        unsafe fn add(a: Self, b: Self) -> Self {
-            // SAFETY: as in `zero`.
-            Avx2(unsafe { _mm256_add_ps(a.0, b.0) })
-        }
+                #[inline(always)]
+                unsafe fn add(a: Self, b: Self) -> Self {
+                    // SAFETY: as in `zero`.
+                    $name(unsafe { $add(a.0, b.0) })
+                }
 
-        #[inline(always)]
-        unsafe fn fetch(at: *const f32) {
-            // SAFETY: fetching is a hint; it touches nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-        }
+                #[inline(always)]
+                unsafe fn fetch(at: *const f32) {
+                    // SAFETY: fetching is a hint; it touches nothing.
+                    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+                }
 
-        #[inline(always)]
-        unsafe fn fetch_to_write(at: *const f32) {
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
-        }
+                #[inline(always)]
+                unsafe fn fetch_to_write(at: *const f32) {
+                    // SAFETY: as above.
+                    unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
+                }
+
+                $($more)*
+            }
+        };
     }
 
-    /// Sixteen numbers.
-    #[derive(Clone, Copy)]
-    pub struct Avx512(__m512);
-
-    impl Lane for Avx512 {
-        const WIDTH: usize = 16;
-
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            // SAFETY: the instructions are there by the trait's contract, here and below.
-            Avx512(unsafe { _mm512_setzero_ps() })
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const f32) -> Self {
-            // SAFETY: the caller's promise.
-            Avx512(unsafe { _mm512_loadu_ps(from) })
-        }
-
-        #[inline(always)]
-        unsafe fn store(to: *mut f32, value: Self) {
-            // SAFETY: the caller's promise.
-            unsafe { _mm512_storeu_ps(to, value.0) };
-        }
-
-        #[inline(always)]
-        unsafe fn splat(value: f32) -> Self {
-            // SAFETY: as in `zero`.
-            Avx512(unsafe { _mm512_set1_ps(value) })
-        }
-
-        #[inline(always)]
-        unsafe fn multiply_add(a: Self, b: Self, c: Self) -> Self {
-            // SAFETY: as in `zero`.
-            Avx512(unsafe { _mm512_fmadd_ps(a.0, b.0, c.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn add(a: Self, b: Self) -> Self {
-            // SAFETY: as in `zero`.
-            Avx512(unsafe { _mm512_add_ps(a.0, b.0) })
-        }
-
-        #[inline(always)]
-        unsafe fn fetch(at: *const f32) {
-            // SAFETY: fetching is a hint; it touches nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
-        }
-
-        #[inline(always)]
-        unsafe fn fetch_to_write(at: *const f32) {
-            // SAFETY: as above.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
-        }
+    lane!(
+        /// Eight numbers.
+        Avx2(__m256) 8: _mm256_setzero_ps _mm256_loadu_ps _mm256_storeu_ps _mm256_set1_ps _mm256_fmadd_ps _mm256_add_ps;
+    );
+    lane!(
+        /// Sixteen numbers.
+        Avx512(__m512) 16: _mm512_setzero_ps _mm512_loadu_ps _mm512_storeu_ps _mm512_set1_ps _mm512_fmadd_ps _mm512_add_ps;
 
         #[inline(always)]
         unsafe fn transpose_16(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
@@ -234,5 +194,5 @@ mod x86 {
                 }
             }
         }
-    }
+    );
 }
