@@ -66,6 +66,7 @@ sample.prompts = []
 sample.max_tokens = 64
 sample.temperature = 0.8
 checkpoint.every = 0
+checkpoint.seconds = 0.0
 checkpoint.keep = 0
 log.tensorboard = false
 "#;
@@ -203,8 +204,17 @@ impl LossScale {
 pub struct Checkpoint {
     /// Steps between checkpoints; 0 saves at the end only.
     pub every: usize,
+    /// Seconds between checkpoints, the first after a fifth of them; 0 leaves it to the steps. Nothing is evaluated for
+    /// them, so that a run's numbers don't depend on its speed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seconds: f64,
     /// The latest checkpoints that are kept, beside the one with the lowest validation loss; 0 keeps all.
     pub keep: usize,
+}
+
+/// What is left out of files, so that those of runs without it stay the same.
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 /// What is kept apart from training, and when the loss on it is taken: before each checkpoint and at the end as well.
@@ -378,8 +388,8 @@ impl Config {
         format!("{FORMAT_KEY} = {FORMAT}\n{}", self.to_toml())
     }
 
-    /// What a checkpoint must agree on to be continued: everything but the length of the run, and when it
-    /// evaluates, samples and saves.
+    /// What a checkpoint must agree on to be continued: everything but the length of the run and of the part in which
+    /// its rate falls, and when it evaluates, samples and saves.
     pub fn identity(&self) -> String {
         tensor::hash::sha256(self.kept().to_toml().as_bytes())
     }
@@ -397,9 +407,11 @@ impl Config {
 
     /// The configuration with all that a run may change set to nothing.
     fn kept(&self) -> Config {
-        let (checkpoint, eval) = (Checkpoint { every: 0, keep: 0 }, Eval { every: 0, batches: 0, ..self.eval });
+        let checkpoint = Checkpoint { every: 0, seconds: 0.0, keep: 0 };
+        let eval = Eval { every: 0, batches: 0, ..self.eval };
+        let schedule = Schedule { decay_steps: 0, ..self.schedule.clone() };
         let sample = Sample { every: 0, prompts: Vec::new(), max_tokens: 0, temperature: 0.0 };
-        Config { steps: 0, epochs: 0, checkpoint, eval, sample, log: Log::default(), ..self.clone() }
+        Config { steps: 0, epochs: 0, schedule, checkpoint, eval, sample, log: Log::default(), ..self.clone() }
     }
 }
 
@@ -641,6 +653,9 @@ fn problem(config: &Config) -> Option<String> {
         }
         c if c.sample.prompts.iter().any(String::is_empty) => {
             Some("a text of sample.prompts is empty: the model needs something to go on from".into())
+        }
+        c if !from_zero(c.checkpoint.seconds) => {
+            Some(format!("checkpoint.seconds is {:?}; it must be a number from 0 on", c.checkpoint.seconds))
         }
         c if c.sample.every > 0 && c.sample.max_tokens == 0 => Some("sample.max_tokens is 0".into()),
         c if !from_zero(c.sample.temperature) => {

@@ -83,6 +83,7 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("sample.max_tokens", Kind::Count),
     ("sample.temperature", Kind::Number),
     ("checkpoint.every", Kind::Count),
+    ("checkpoint.seconds", Kind::Number),
     ("checkpoint.keep", Kind::Count),
     ("log.tensorboard", Kind::Flag),
 ];

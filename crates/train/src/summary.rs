@@ -2,10 +2,13 @@
 #![forbid(unsafe_code)]
 
 use crate::config::Config;
-use crate::data::Batches;
+use crate::data::{Batches, Counts};
 use graph::Tuning;
 use serde::{Deserialize, Serialize};
 use tensor::hash::Hasher;
+
+/// Least steps over which a loss is stated.
+const LEAST_WINDOW: usize = 4;
 
 /// Every step's loss, and how long the steps of this process took.
 #[derive(Clone, Debug, Default)]
@@ -39,17 +42,30 @@ impl History {
         sum / count
     }
 
-    /// Mean loss of the last pass over the data.
-    pub fn final_loss(&self, batches: &Batches) -> f64 {
-        let end = self.losses.len();
-        self.mean_loss(end.saturating_sub(batches.steps_per_epoch())..end)
+    /// Steps over which a loss is stated: a pass over the data, or a tenth of the steps where that is less; four at
+    /// least, since one step's loss says little.
+    fn window(&self, batches: &Batches) -> usize {
+        batches.steps_per_epoch().min(self.losses.len().div_ceil(10).max(LEAST_WINDOW))
     }
 
-    /// The best mean loss of a whole pass over the data.
+    /// Mean loss of the last pass over the data, or of the last tenth of the steps.
+    pub fn final_loss(&self, batches: &Batches) -> f64 {
+        let end = self.losses.len();
+        self.mean_loss(end.saturating_sub(self.window(batches))..end)
+    }
+
+    /// The best mean loss of so many steps, from the first on and of the last ones.
     pub fn best_loss(&self, batches: &Batches) -> f64 {
-        let epoch = batches.steps_per_epoch();
-        let epochs = (0..self.losses.len() / epoch).map(|e| self.mean_loss(e * epoch..(e + 1) * epoch));
-        epochs.fold(f64::NAN, f64::min).min(self.final_loss(batches))
+        let window = self.window(batches);
+        let all = (0..self.losses.len() / window).map(|i| self.mean_loss(i * window..(i + 1) * window));
+        all.fold(f64::NAN, f64::min).min(self.final_loss(batches))
+    }
+
+    /// What is counted of a step of this process, on average, in its median time: a second's worth.
+    pub fn per_second(&self, batches: &Batches, count: fn(Counts) -> usize) -> Option<f64> {
+        let offset = self.losses.len() - self.step_ms.len();
+        let all: usize = (offset..self.losses.len()).map(|step| count(batches.counts(step))).sum();
+        self.step_ms_median().map(|ms| 1e3 * all as f64 / self.step_ms.len() as f64 / ms)
     }
 
     /// SHA-256 over the bits of all losses, little-endian, in order.
@@ -113,9 +129,9 @@ pub struct Summary {
     pub steps: usize,
     /// Steps whose gradient wasn't finite; they changed nothing.
     pub skipped_steps: usize,
-    /// Mean of the last epoch's step losses per valid target.
+    /// Mean loss per valid target of the last epoch, or of the last tenth of the steps where that is less.
     pub final_loss: Option<f64>,
-    /// The best epoch's.
+    /// The best of as many steps.
     pub best_loss: Option<f64>,
     /// Mean loss per valid target on the validation data, of the last evaluation.
     pub validation_loss: Option<f32>,

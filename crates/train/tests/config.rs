@@ -27,7 +27,8 @@ fn every_preset_resolves_and_survives_its_own_file() {
 
 #[test]
 fn the_list_of_keys_is_the_configuration() {
-    let config = Overrides::preset("hlx-full").resolve().unwrap();
+    // The one key that files leave out where it isn't set.
+    let config = Overrides::preset("hlx-full").with("checkpoint.seconds=30").resolve().unwrap();
     let table: toml::Table = config.to_toml().parse().unwrap();
     let mut names = Vec::new();
     for (key, value) in &table {
@@ -167,5 +168,12 @@ fn what_a_continued_run_may_change_is_not_its_identity() {
         set("seed=1").with("epochs=200").with("checkpoint.every=7").with("checkpoint.keep=2").resolve().unwrap();
     let faster = set("seed=1").with("optimizer.lr=1e-3").resolve().unwrap();
     assert_eq!(config.identity(), longer.identity());
+    let by_time = set("seed=1").with("checkpoint.seconds=30").resolve().unwrap();
+    assert!(by_time.identity() == config.identity() && by_time.to_toml().contains("seconds = 30.0"));
+    assert!(!config.to_toml().contains("seconds"), "files of runs without it stay the same");
+    let falls = |steps| set("schedule.kind=wsd").with(steps).resolve().unwrap().identity();
+    assert_eq!(falls("schedule.decay_steps=3"), falls("schedule.decay_steps=4"));
+    let never = set("checkpoint.seconds=-1").resolve().unwrap_err().to_string();
+    assert!(never.contains("checkpoint.seconds is -1.0; it must be a number from 0 on"), "{never}");
     assert_ne!(config.identity(), faster.identity());
 }

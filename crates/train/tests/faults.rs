@@ -289,7 +289,7 @@ fn power_that_goes_at_any_operation_loses_nothing_acknowledged() {
 /// A run with all its checkpoints, 2, 4 and 6.
 fn three(place: &Place) -> (PathBuf, [String; 2]) {
     let path = place.run("run");
-    let config = Config { checkpoint: train::config::Checkpoint { every: 2, keep: 0 }, ..tiny() };
+    let config = Config { checkpoint: train::config::Checkpoint { every: 2, seconds: 0.0, keep: 0 }, ..tiny() };
     let run = Run::create(&cpu(), config, &path, Tuning::default()).unwrap();
     let hashes = finish(run, &mut Witness::default()).unwrap();
     (path, hashes)

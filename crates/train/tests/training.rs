@@ -419,7 +419,7 @@ fn a_run_whose_length_is_set_on_the_way_is_the_run_of_that_length() {
     let go = AtomicBool::new(false);
     run.advance(5, &go, &mut ()).unwrap();
     assert_eq!(run.step(), 5);
-    let length = |decay_steps| Length { steps: 12, decay_steps, eval_every: 0, checkpoint_every: 6, sample_every: 0 };
+    let length = |decay_steps| Length { steps: 12, decay_steps, eval_every: 0, sample_every: 0 };
     let refused = run.set_length(length(10)).unwrap_err().to_string();
     assert!(refused.contains("with 12 steps, step 4 would have had another rate"), "{refused}");
     run.set_length(length(7)).unwrap();
@@ -428,4 +428,58 @@ fn a_run_whose_length_is_set_on_the_way_is_the_run_of_that_length() {
     let (whole, expected) = train(&cpu(2), config.resolve().unwrap(), &place.run("whole"));
     assert_eq!((hashes(&set), losses), (hashes(&whole), expected));
     assert_eq!(set.config.schedule.decay_steps, 7);
+}
+
+#[test]
+fn checkpoints_by_time_change_no_number_and_hold_before_the_length_is_set() {
+    let place = Place::new("by-time");
+    let wsd = ["schedule.kind=wsd", "schedule.warmup_steps=2", "schedule.decay_steps=10", "steps=40"];
+    let keys = [&wsd[..], &["eval.fraction=0.25", "eval.every=4"]].concat();
+    // Each step takes longer: there is a checkpoint after each.
+    let often = small(&[&keys[..], &["checkpoint.seconds=1e-6", "checkpoint.keep=2"]].concat());
+    let mut run = Run::create(&cpu(1), often, &place.run("often"), Tuning::default()).unwrap();
+    run.advance(3, &AtomicBool::new(false), &mut ()).unwrap();
+    assert!(run.evaluations().is_empty());
+    run.set_length(Length { steps: 12, decay_steps: 7, eval_every: 4, sample_every: 0 }).unwrap();
+    // As if it had been killed.
+    drop(run);
+    let mut witness = Witness::default();
+    let mut run = Run::resume(&cpu(2), &place.run("often"), &[], &mut witness).unwrap();
+    assert!(run.step() == 3 && witness.warnings.is_empty(), "step {}: {:?}", run.step(), witness.warnings);
+    let (resumed, losses) = finish(&mut run, &mut witness);
+    assert_eq!(witness.saved.len(), 9, "{:?}", witness.saved);
+
+    let once = small(&[&keys[..], &["schedule.decay_steps=7", "steps=12"]].concat());
+    let (whole, expected) = train(&cpu(2), once, &place.run("whole"));
+    assert_eq!((hashes(&resumed), losses), (hashes(&whole), expected));
+    let evaluations = |name: &str| -> Vec<String> {
+        let text = fs::read_to_string(place.run(name).join("metrics.jsonl")).unwrap();
+        let lines = text.lines().filter(|l| l.contains("validation_loss"));
+        lines.map(|l| l.split(",\"elapsed_sec").next().unwrap().into()).collect()
+    };
+    assert_eq!((evaluations("often"), evaluations("often").len()), (evaluations("whole"), 3));
+    let kept: Vec<usize> =
+        train::checkpoint::list(&place.run("often").join("checkpoints")).into_iter().map(|c| c.0).collect();
+    assert!(kept.starts_with(&[12, 11]) && kept.len() <= 3, "{kept:?}");
+}
+
+#[test]
+fn a_run_shorter_than_its_data_states_its_last_losses_and_its_speed() {
+    let place = Place::new("part");
+    let config = Overrides::preset("gpt-small-test")
+        .with("batch_size=1")
+        .with("model.max_context=16")
+        .with("steps=50")
+        .resolve()
+        .unwrap();
+    let mut run = Run::create(&cpu(2), config, &place.run("a"), Tuning::default()).unwrap();
+    let (summary, losses) = finish(&mut run, &mut ());
+    assert!(run.batches().steps_per_epoch() > 50);
+    let mean = losses[45..].iter().map(|l| f64::from(*l)).sum::<f64>() / 5.0;
+    assert!((summary.final_loss.unwrap() - mean).abs() < 1e-6, "{:?} {mean}", summary.final_loss);
+    assert!(summary.best_loss.unwrap() <= mean + 1e-6);
+    let positions = run.batches().counts(0).positions as f64;
+    let expected = 1e3 * positions / summary.step_ms_median.unwrap();
+    assert!((summary.tokens_per_second.unwrap() / expected - 1.0).abs() < 1e-9);
+    assert!(summary.valid_tokens_per_second.is_some() && summary.epoch_ms_median.is_none());
 }

@@ -62,11 +62,10 @@ impl Screen {
 
     /// The run is about to train.
     pub fn begin(&mut self, run: &Run, limits: &Limits) {
-        let config = run.config();
         self.pace = Pace {
             mark: Some((Instant::now(), run.step())),
             step_seconds: None,
-            tokens_per_step: (config.batch_size * config.grad_accumulation * config.model.max_context) as f64,
+            tokens_per_step: tokens_a_step(run),
             limit_seconds: run.trainer().limit_seconds(limits),
         };
         if self.json {
@@ -119,6 +118,11 @@ impl Pace {
         let Measured { loss, grad_norm, .. } = measured;
         format!("step {step} of {of}   loss {loss:.4}   |g| {grad_norm:.3}{}", speed.unwrap_or_default())
     }
+}
+
+/// Positions of a step that hold text, on average: rows that only fill a batch are none.
+pub(super) fn tokens_a_step(run: &Run) -> f64 {
+    run.batches().positions_per_epoch() as f64 / run.batches().steps_per_epoch() as f64
 }
 
 /// Seconds as 0:41 or 2:03:09.

@@ -3,7 +3,7 @@
 use super::books::Books;
 use super::{Length, Run, total_steps};
 use crate::checkpoint::Saved;
-use crate::config::{Checkpoint, Config, ConfigError, Eval, Origin, Overrides, Sample};
+use crate::config::{Config, ConfigError, Eval, Origin, Overrides, Sample};
 use crate::data::{Batches, Data, Staging};
 use crate::evaluate::Evaluator;
 use crate::folder::Folder;
@@ -88,18 +88,13 @@ impl Run {
                 format!("the training data are not those that it was saved with\n  help: restore them, or {help}");
             return Err(Error::Data { path: from, line: None, what });
         }
-        let (done, then, now) =
-            (manifest.step, total_steps(&before, &data.training), total_steps(&config, &data.training));
+        let (done, now) = (manifest.step, total_steps(&config, &data.training));
         if now < done {
             let what = format!("{} has done {done} steps; it can't come to {now}", path.display());
             let help = format!("ask for more than {done} steps, or {help}");
             return Err(ConfigError { origin: Origin::Resolved, line: None, what, help: Some(help) }.into());
         }
-        if then != now && config.schedule.has_end() {
-            observer.warning(&format!(
-                "the run now has {now} steps, and had {then}: learning rates from here on are those of {now} steps"
-            ));
-        }
+        warn_of_other_rates(&before, &config, &data.training, observer);
         let tuning = manifest.tuning.clone();
         // What the checkpoint was read into is free again before another one is saved.
         let held = saved.state.bytes();
@@ -118,13 +113,12 @@ impl Run {
     /// # Errors
     /// When the steps done so far would have had other rates, or config.toml can't be written.
     pub fn set_length(&mut self, length: Length) -> Result<(), Error> {
-        let Length { steps, decay_steps, eval_every, checkpoint_every, sample_every } = length;
+        let Length { steps, decay_steps, eval_every, sample_every } = length;
         let now = &self.config;
         let config = Config {
             steps,
             schedule: Schedule { decay_steps, ..now.schedule.clone() },
             eval: Eval { every: eval_every, ..now.eval.clone() },
-            checkpoint: Checkpoint { every: checkpoint_every, ..now.checkpoint.clone() },
             sample: Sample { every: sample_every, ..now.sample.clone() },
             ..now.clone()
         };
@@ -176,6 +170,7 @@ impl Parts {
             quiet_until: 0,
             before_sec: 0.0,
             last_checkpoint: None,
+            save_due: None,
             books: Books::default(),
             limits: None,
             config,
@@ -219,6 +214,19 @@ fn keeps_its_settings(before: &Config, now: &Config, run: &Path) -> Result<(), C
     let file = run.join("config.toml");
     let help = format!("begin a new run: rondo train --config {} {} --out NEW", file.display(), set.join(" "));
     Err(ConfigError { origin: Origin::Resolved, line: None, what, help: Some(help) })
+}
+
+/// Says that a run has another length now, where its learning rates depend on it.
+fn warn_of_other_rates(before: &Config, config: &Config, batches: &Batches, observer: &mut dyn Observer) {
+    let (then, now) = (total_steps(before, batches), total_steps(config, batches));
+    let (fell, falls) = (before.schedule.decay_steps, config.schedule.decay_steps);
+    if then != now && config.schedule.has_end() {
+        observer.warning(&format!(
+            "the run now has {now} steps, and had {then}: learning rates from here on are those of {now} steps"
+        ));
+    } else if fell != falls {
+        observer.warning(&format!("the rate now falls in the last {falls} steps, and would have in the last {fell}"));
+    }
 }
 
 /// What evaluates on the validation data, if there is any.

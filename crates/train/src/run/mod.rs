@@ -19,6 +19,7 @@ use device::Device;
 use graph::{Limits, Tuning};
 use model::text::Tokenizer;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// A run that can be trained on.
 pub struct Run {
@@ -41,11 +42,13 @@ pub struct Run {
     quiet_until: usize,
     before_sec: f64,
     last_checkpoint: Option<(usize, PathBuf)>,
+    /// When the next checkpoint by time is due, once steps were taken.
+    save_due: Option<Instant>,
     books: Books,
     limits: Option<Limits>,
 }
 
-/// How long a run is, and how often it evaluates, saves and makes samples on the way.
+/// How long a run is, and how often it evaluates and makes samples on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Length {
     /// Steps in all.
@@ -54,8 +57,6 @@ pub struct Length {
     pub decay_steps: usize,
     /// Steps between evaluations.
     pub eval_every: usize,
-    /// Steps between checkpoints.
-    pub checkpoint_every: usize,
     /// Steps between samples.
     pub sample_every: usize,
 }

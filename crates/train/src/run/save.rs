@@ -127,8 +127,14 @@ impl Run {
                 .map(|e| format!("checkpoints/step-{}", e.step)),
             step_ms_median: step_ms,
             epoch_ms_median: epoch_ms,
-            tokens_per_second: epoch_ms.map(|ms| 1e3 * batches.positions_per_epoch() as f64 / ms),
-            valid_tokens_per_second: epoch_ms.map(|ms| 1e3 * batches.valid_per_epoch() as f64 / ms),
+            tokens_per_second: match epoch_ms {
+                Some(ms) => Some(1e3 * batches.positions_per_epoch() as f64 / ms),
+                None => history.per_second(batches, |c| c.positions),
+            },
+            valid_tokens_per_second: match epoch_ms {
+                Some(ms) => Some(1e3 * batches.valid_per_epoch() as f64 / ms),
+                None => history.per_second(batches, |c| c.valid),
+            },
             peak_arena_bytes: self.trainer.memory_bytes().0,
             peak_bytes: self.trainer.memory_bytes().1,
             percent_of_limit: step_ms.map(|ms| 1e5 * self.limit_seconds() / ms),

@@ -12,12 +12,14 @@ use device::SLOTS;
 use graph::DeviceKind;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Most steps in flight before the host takes their results in; it then takes half of them.
 const IN_FLIGHT: usize = SLOTS - 2;
 /// Milliseconds that the steps in flight should take together: the user hears of them, and can stop them, this late.
 const IN_FLIGHT_MS: f64 = 400.0;
+/// The first checkpoint by time comes after this share of the time between two.
+const FIRST_SAVE: f64 = 0.2;
 
 impl Run {
     /// Trains until the last step, or until `stop` is set; saves at the end in either case.
@@ -65,8 +67,9 @@ impl Run {
             let most = self.most_in_flight();
             self.submit(submitted, most == 1)?;
             submitted += 1;
-            let due = every > 0 && submitted.is_multiple_of(every);
-            let evaluate = self.evaluates_after(submitted, due || submitted == total);
+            let by_steps = every > 0 && submitted.is_multiple_of(every);
+            let evaluate = self.evaluates_after(submitted, by_steps || submitted == total);
+            let due = by_steps || self.is_save_due(evaluate);
             let sample = self.samples_after(submitted, total);
             if due || evaluate || sample || submitted == total {
                 self.drain(0, total, observer)?;
@@ -80,6 +83,7 @@ impl Run {
             }
             if due {
                 self.save(observer)?;
+                self.save_due = self.save_after(1.0);
             }
             if sample {
                 self.sample(observer)?;
@@ -91,7 +95,25 @@ impl Run {
         self.drain(0, total, observer)
     }
 
-    /// Whether the step after which `step` steps are done is followed by an evaluation; before a checkpoint it is.
+    /// Whether it is time for a checkpoint; half the time is enough where there is an evaluation anyway, so that it has
+    /// one.
+    fn is_save_due(&self, evaluated: bool) -> bool {
+        let early = if evaluated { self.config.checkpoint.seconds / 2.0 } else { 0.0 };
+        self.save_due.is_some_and(|due| Instant::now() + Duration::from_secs_f64(early) >= due)
+    }
+
+    /// When so many times the seconds between checkpoints are over; never without such seconds.
+    fn save_after(&self, times: f64) -> Option<Instant> {
+        let seconds = self.config.checkpoint.seconds;
+        if seconds > 0.0 {
+            Instant::now().checked_add(Duration::try_from_secs_f64(times * seconds).ok()?)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the step after which `step` steps are done is followed by an evaluation; before a checkpoint it is, but
+    /// not before one by time.
     fn evaluates_after(&self, step: usize, saves: bool) -> bool {
         let every = self.config.eval.every;
         self.evaluator.is_some() && (saves || every > 0 && step.is_multiple_of(every))
@@ -151,6 +173,7 @@ impl Run {
     fn begin(&mut self, total: usize) {
         let steps = total.saturating_sub(self.step());
         self.history.reserve(steps.min(1 << 24));
+        self.save_due = self.save_due.or_else(|| self.save_after(FIRST_SAVE));
         self.before_sec = self.elapsed_sec();
         self.books = Books {
             flight: VecDeque::with_capacity(SLOTS),

@@ -7,11 +7,18 @@ const HELD_OUT: f64 = 0.05;
 /// Share of the steps in which the rate falls, in percent.
 const DECAY_PERCENT: usize = 60;
 
-/// The settings of a depth, as keys of a configuration. `warmup_steps` steps raise the rate.
+/// Seconds between checkpoints: a quarter of the run, within these.
+const CHECKPOINTS: [f64; 2] = [8.0, 30.0];
+/// The latest checkpoints that are kept.
+const KEPT: usize = 2;
+
+/// The settings of a depth, as keys of a configuration, for a run of about `seconds`.
 ///
 /// A model of Llama's type, 32 wide a layer, whose heads are 64 wide where they can be; the rate falls with the width
 /// (Yang et al. 2022), a step's tokens grow with it. That one dial is enough is nanochat's idea.
-pub fn settings(depth: usize, warmup_steps: usize) -> Vec<String> {
+pub fn settings(depth: usize, seconds: f64) -> Vec<String> {
+    // A step of warm-up a second: few where there is time for few.
+    let warmup_steps = (seconds as usize).clamp(5, 100);
     let hidden = 32 * depth;
     let intermediate = (hidden * 8 / 3).next_multiple_of(64);
     let head_dim = if depth.is_multiple_of(2) { 64 } else { 32 };
@@ -49,6 +56,8 @@ pub fn settings(depth: usize, warmup_steps: usize) -> Vec<String> {
         ("schedule.decay_steps", decay_steps(1000).to_string()),
         ("sample.max_tokens", "48".into()),
         ("eval.fraction", HELD_OUT.to_string()),
+        ("checkpoint.seconds", (seconds / 4.0).clamp(CHECKPOINTS[0], CHECKPOINTS[1]).to_string()),
+        ("checkpoint.keep", KEPT.to_string()),
     ]
     .into_iter()
     .map(|(key, value): (&str, String)| format!("{key}={value}"))
@@ -69,7 +78,7 @@ mod tests {
     fn every_depth_is_a_configuration_and_deeper_is_larger() {
         let mut before = 0;
         for depth in 1..=32 {
-            let config = Overrides { set: settings(depth, 40), ..Overrides::default() }.resolve().unwrap();
+            let config = Overrides { set: settings(depth, 45.0), ..Overrides::default() }.resolve().unwrap();
             let model = &config.model;
             assert_eq!(model.num_layers, depth);
             assert!(model.head_dim() == 64 || depth % 2 == 1 && model.head_dim() == 32);

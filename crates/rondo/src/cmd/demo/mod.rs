@@ -5,6 +5,7 @@ mod dial;
 mod pace;
 mod screen;
 
+use super::screen::duration;
 use super::train::catch_signals;
 use super::{DeviceFlags, Failure, Outcome, json, product, say};
 use ::train::bigram::Bigram;
@@ -138,9 +139,7 @@ fn create(args: &Args, device: &Device, time: Duration) -> Result<Run, Failure> 
             own_text(&path)?
         }
     };
-    // A step of warm-up a second: few where there is time for few.
-    let warmup_steps = (time.as_secs_f64() as usize).clamp(5, 100);
-    let mut set = dial::settings(args.depth as usize, warmup_steps);
+    let mut set = dial::settings(args.depth as usize, time.as_secs_f64());
     set.push(format!("sample.prompts={}", if args.text.is_some() { ANY_PROMPTS } else { OWN_PROMPTS }));
     set.push(format!("seed={}", args.seed));
     set.push(format!("data.path={}", text.display()));
@@ -169,7 +168,8 @@ fn train(
 ) -> Result<Ending, Failure> {
     let mut length = pace.length(0, expected, Instant::now());
     run.set_length(length)?;
-    screen.length(run.config());
+    screen.length(run.config(), false);
+    let mut warned = false;
     while let Some(next) = pace.next(run.step(), length) {
         run.advance(next, stop, screen)?;
         if stop.load(Ordering::Relaxed) {
@@ -177,7 +177,16 @@ fn train(
         }
         length = pace.again(run.step(), length, Instant::now());
         run.set_length(length)?;
-        screen.length(run.config());
+        screen.length(run.config(), pace.is_measured());
+        if let Some(seconds) = pace.excess(run.step(), length, Instant::now()).filter(|_| !warned) {
+            warned = true;
+            screen.clear();
+            say(format_args!(
+                "note    {} steps are the least that show anything, and take about {} from here: a smaller --depth is faster",
+                length.steps,
+                duration(seconds)
+            ));
+        }
     }
     if pace.is_capped(length) {
         screen.clear();

@@ -1,7 +1,7 @@
 //! What a newcomer sees of the demo: a line of progress, a row of the table at each evaluation, samples in quotes.
 
 use crate::cmd::samples::Samples;
-use crate::cmd::screen::{duration, fitting, update};
+use crate::cmd::screen::{duration, fitting, tokens_a_step, update};
 use crate::cmd::{product, say, terminal};
 use ::train::config::Config;
 use ::train::evaluate::Evaluation;
@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// The share of a run after which a line is said where stderr is no terminal.
+const SAID_EVERY: f64 = 0.1;
+
 /// The screen, and what the next row is made of.
 pub struct Screen {
     json: bool,
@@ -23,7 +26,11 @@ pub struct Screen {
     shown: Option<Instant>,
     samples: Samples,
     config: Config,
-    tokens_a_step: usize,
+    /// Whether the length comes from steps that were timed.
+    is_measured: bool,
+    tokens_a_step: f64,
+    /// The share of the run after which the next line is said where nobody sees a live one.
+    next_said: f64,
     limit_seconds: f64,
     bigram_loss: f64,
     is_below: bool,
@@ -48,7 +55,9 @@ impl Screen {
             line_shown: false,
             shown: None,
             samples: Samples::default(),
-            tokens_a_step: config.batch_size * config.model.max_context,
+            is_measured: false,
+            tokens_a_step: tokens_a_step(run),
+            next_said: SAID_EVERY,
             limit_seconds,
             bigram_loss,
             is_below: false,
@@ -73,9 +82,10 @@ impl Screen {
         }
     }
 
-    /// The run's length was set.
-    pub fn length(&mut self, config: &Config) {
+    /// The run's length was set, from steps that were timed or as a guess.
+    pub fn length(&mut self, config: &Config, is_measured: bool) {
         self.config = config.clone();
+        self.is_measured = is_measured;
     }
 
     /// Removes the line that is being updated.
@@ -94,6 +104,18 @@ impl Screen {
         duration(self.step_seconds() * self.config.steps.saturating_sub(step) as f64)
     }
 
+    /// Step, loss, speed with its share of the limit, and, once it is known, how far the run is.
+    fn line(&self, step: usize, of: usize, loss: f32) -> String {
+        let seconds = self.step_seconds();
+        let speed = thousands(self.tokens_a_step / seconds);
+        let share = 100.0 * self.limit_seconds / seconds;
+        let (length, left) = match self.is_measured {
+            true => (format!("of {of} · "), format!(" · {} left", self.left(step))),
+            false => (String::new(), String::new()),
+        };
+        format!("{step:>6}  {loss:>6.3}   {length}{speed} tok/s · {share:.1}% of limit{left}")
+    }
+
     fn row(&mut self, step: usize, validation: f64) {
         let lr = self.config.schedule.rate(self.config.optimizer.lr, step.saturating_sub(1), self.config.steps);
         let seconds = self.step_seconds();
@@ -101,9 +123,9 @@ impl Screen {
             "{step:>6}  {:>6.3}  {validation:>6.3}  {lr:>7.1e}  {:>5.2}  {:>7}  {:>7.1}%  {:>5}",
             self.sum / self.steps.max(1) as f64,
             self.grad_norm,
-            thousands(self.tokens_a_step as f64 / seconds),
+            thousands(self.tokens_a_step / seconds),
             100.0 * self.limit_seconds / seconds,
-            self.left(step)
+            if self.is_measured { self.left(step) } else { "-".into() }
         ));
         if validation < self.bigram_loss && !std::mem::replace(&mut self.is_below, true) {
             product(format_args!("        val is now below the table of token pairs ({:.3})", self.bigram_loss));
@@ -139,10 +161,12 @@ impl Observer for Screen {
         if self.terminal && !self.json && due && step < of {
             self.shown = Some(Instant::now());
             self.line_shown = true;
-            let speed = thousands(self.tokens_a_step as f64 / self.step_seconds());
-            let line =
-                format!("{step:>6}  {:>6.3}   of {of} · {speed} tok/s · {} left", measured.loss, self.left(step));
-            update(fitting(&line));
+            update(fitting(&self.line(step, of, measured.loss)));
+        }
+        let share = step as f64 / of.max(1) as f64;
+        if !self.terminal && self.is_measured && share >= self.next_said && step < of {
+            self.next_said = share + SAID_EVERY;
+            say(self.line(step, of, measured.loss));
         }
     }
 
