@@ -9,6 +9,12 @@ pub mod probe;
 pub mod room;
 pub mod vulkan;
 
+#[cfg(test)]
+extern crate self as device;
+#[cfg(test)]
+#[path = "../tests/there/mod.rs"]
+mod there;
+
 use graph::{DeviceKind, Limits, Plan, PlanError, Spec, units};
 use std::fmt;
 use std::rc::Rc;

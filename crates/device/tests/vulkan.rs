@@ -1,5 +1,8 @@
 //! The Vulkan device against plans made by hand: memory, slots, order, tickets, counts, silence of the layers.
 
+#[path = "there/mod.rs"]
+mod there;
+
 use device::count::{CountingAllocator, host_allocations};
 use device::vulkan::Vulkan;
 use device::{Buffer, Choice, Device, Error, Machine, Options, SLOTS};
@@ -21,13 +24,11 @@ static FILL: Shader =
 /// A device with the validation layers on if they are there; `None`, with the reason printed, without a device.
 fn open() -> Option<(Device, bool, MutexGuard<'static, ()>)> {
     let guard = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
-    for validation in [true, false] {
-        match Device::open(Choice::Vulkan(None), &Options { validation, ..Options::default() }) {
-            Ok(device) => return Some((device, validation, guard)),
-            Err(e) => println!("skipped (validation {validation}): {e}"),
-        }
+    let options = Options { validation: true, ..Options::default() };
+    match Device::open(Choice::Vulkan(None), &options) {
+        Ok(device) => Some((device, true, guard)),
+        Err(_) => Some((there::open(Choice::Vulkan(None), &Options::default())?, false, guard)),
     }
-    None
 }
 
 fn place(buffer: usize, offset: u64, bytes: u64) -> Place {
@@ -255,4 +256,29 @@ fn an_absent_device_is_named() {
         Ok(device) => panic!("{device}"),
         Err(e) => assert!(matches!(e, Error::Unavailable { .. }), "{e}"),
     }
+}
+
+/// Where a test opens Vulkan by itself, its device may be missing and nobody sees it.
+#[test]
+fn every_test_opens_devices_through_one_function() {
+    fn look(folder: &std::path::Path, wrong: &mut Vec<String>, count: &mut usize) {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                look(&path, wrong, count);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                let tests = if text.contains("#[test]") { &text[..] } else { "" };
+                if tests.contains("Choice::Vulkan(None)") {
+                    *count += 1;
+                    if !tests.contains("there::open(") {
+                        wrong.push(path.display().to_string());
+                    }
+                }
+            }
+        }
+    }
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    look(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut wrong, &mut count);
+    assert!(wrong.is_empty() && count > 8, "{count} files, of which without `there::open`: {wrong:?}");
 }

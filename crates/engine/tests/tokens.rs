@@ -1,5 +1,8 @@
 //! Decoding with the cache gives the tokens of full recomputation, alone or beside others, on every device that is there.
 
+#[path = "../../device/tests/there/mod.rs"]
+mod there;
+
 use device::{Choice, Device, Options};
 use engine::{Engine, Error, Finish, Request, Sampling, SequenceId};
 use model::{Config, Mixer, Mlp, Norm, Positions};
@@ -53,15 +56,8 @@ fn generate(engine: &mut Engine, request: &Request) -> Vec<u32> {
 
 fn devices() -> Vec<Device> {
     let options = Options { threads: Some(1), ..Options::default() };
-    let mut there = vec![Device::open(Choice::Cpu, &options).unwrap()];
-    for choice in [Choice::Vulkan(None), Choice::Cuda(0)] {
-        match Device::open(choice, &options) {
-            Ok(device) => there.push(device),
-            Err(device::Error::Unavailable { device, what, .. }) => println!("{device} is not tried: {what}"),
-            Err(e) => panic!("{e}"),
-        }
-    }
-    there
+    let all = [Choice::Cpu, Choice::Vulkan(None), Choice::Cuda(0)].into_iter();
+    all.filter_map(|choice| there::open(choice, &options)).collect()
 }
 
 #[test]

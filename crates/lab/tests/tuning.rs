@@ -1,6 +1,9 @@
 //! Tuning tables: they change the lowerings that a plan takes, and not what is computed; tables that can't be meant are
 //! refused; a run that goes on keeps its own.
 
+#[path = "../../device/tests/there/mod.rs"]
+mod there;
+
 use device::{Choice, Device, Options};
 use graph::{Spec, Tuning};
 use std::path::{Path, PathBuf};
@@ -24,13 +27,7 @@ fn last_offered(config: &Config, spec: &Spec) -> (Tuning, usize) {
 }
 
 fn gpus() -> Vec<Device> {
-    let open = |choice| match Device::open(choice, &Options::default()) {
-        Ok(device) => Some(device),
-        Err(e) => {
-            println!("skipped: {e}");
-            None
-        }
-    };
+    let open = |choice| there::open(choice, &Options::default());
     [Choice::Vulkan(None), Choice::Cuda(0)].into_iter().filter_map(open).collect()
 }
 

@@ -27,6 +27,10 @@ pub mod rope;
 pub mod sample;
 pub mod swiglu;
 
+#[cfg(test)]
+#[path = "../../device/tests/there/mod.rs"]
+mod there;
+
 use graph::OpDef;
 
 /// Every op, by folder.

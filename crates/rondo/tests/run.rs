@@ -1,5 +1,8 @@
 //! `rondo run` as a user has it: what was learned comes back, whole characters, one clear error for each bad folder.
 
+#[path = "../../device/tests/there/mod.rs"]
+mod there;
+
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -104,14 +107,7 @@ fn every_line_that_was_learned_comes_back_from_its_shortest_beginning() {
 fn every_line_comes_back_on_gpus_as_well() {
     let folder = model::Folder::open(&model("for-gpus")).unwrap();
     for choice in [device::Choice::Vulkan(None), device::Choice::Cuda(0)] {
-        let device = match device::Device::open(choice, &device::Options::default()) {
-            Ok(device) => device,
-            Err(device::Error::Unavailable { device, what, .. }) => {
-                println!("{device} is not tried: {what}");
-                continue;
-            }
-            Err(e) => panic!("{e}"),
-        };
+        let Some(device) = there::open(choice, &device::Options::default()) else { continue };
         // As the verb does it, but for recordings that are made once and not for each of sixteen lines.
         let mut engine = engine::Engine::new(&device, &folder.config, engine::Options::default(), |entry| {
             Ok(folder.parameter(&entry.name, &entry.ty.shape).unwrap())

@@ -1,5 +1,8 @@
 //! Gradient accumulation: several micro-batches are one large batch, on every device that is there.
 
+#[path = "../../device/tests/there/mod.rs"]
+mod there;
+
 use device::{Choice, Device, Options};
 use graph::Tuning;
 use graph::trace::PARAMETERS;
@@ -71,14 +74,7 @@ fn several_micro_batches_are_one_large_batch() {
     };
     assert!(valid.iter().min() < valid.iter().max(), "rows count for more and less: {valid:?}");
     for choice in [Choice::Cpu, Choice::Vulkan(None), Choice::Cuda(0)] {
-        let device = match Device::open(choice, &options) {
-            Ok(device) => device,
-            Err(device::Error::Unavailable { device, what, .. }) => {
-                println!("{device} is not compared: {what}");
-                continue;
-            }
-            Err(e) => panic!("{e}"),
-        };
+        let Some(device) = there::open(choice, &options) else { continue };
         for (count, rows) in [(4, 1), (2, 2)] {
             assert_same(&device, &config(4, 1, &[]), &config(rows, count, &[]), &format!("{count} of {rows}"));
         }

@@ -1,5 +1,8 @@
 //! Numbers that are not finite, in a gradient, an activation or a batch: skipped, counted, named, never in a checkpoint.
 
+#[path = "../../device/tests/there/mod.rs"]
+mod there;
+
 use device::{Choice, Device, Options};
 use graph::trace::{Graph, Node, PARAMETERS, Source, Value, ValueId};
 use graph::{DeviceKind, OpDef, Params, TensorType, Tuning};
@@ -24,14 +27,7 @@ fn machine() -> MutexGuard<'static, ()> {
 
 fn devices() -> Vec<Device> {
     let options = Options { threads: Some(1), ..Options::default() };
-    let open = |choice| match Device::open(choice, &options) {
-        Ok(device) => Some(device),
-        Err(device::Error::Unavailable { device, what, .. }) => {
-            println!("{device} is not tested: {what}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    };
+    let open = |choice| there::open(choice, &options);
     [Choice::Cpu, Choice::Vulkan(None), Choice::Cuda(0)].into_iter().filter_map(open).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::Vulkan;
 use super::memory::Slabs;
-use crate::{Buffer, Error, Machine, Options};
+use crate::{Buffer, Choice, Error, Machine, Options, there};
 use graph::op::Cost;
 use graph::plan::{Access, BufferKind, BufferPlan, PlannedNode};
 use graph::{Launch, Operand, Place, Plan, PlannedLaunch};
@@ -11,16 +11,10 @@ const SLAB: u64 = 64 << 10;
 
 /// A device whose allocations are at most `SLAB` bytes; `None`, with the reason printed, where there is no device.
 fn open() -> Option<Vulkan> {
-    match Vulkan::open(None, &Options::default()) {
-        Ok(mut vulkan) => {
-            vulkan.spec.largest_allocation = SLAB;
-            Some(vulkan)
-        }
-        Err(e) => {
-            println!("skipped: {e}");
-            None
-        }
-    }
+    there::open(Choice::Vulkan(None), &Options::default())?;
+    let mut vulkan = Vulkan::open(None, &Options::default()).expect("it was there just now");
+    vulkan.spec.largest_allocation = SLAB;
+    Some(vulkan)
 }
 
 fn place(offset: u64, bytes: u64) -> Place {

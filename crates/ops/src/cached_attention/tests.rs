@@ -1,7 +1,8 @@
 //! What a row's result may depend on: its own sequence up to its own position, and nothing else.
 
 use super::*;
-use device::{Choice, Device, Error, Options};
+use crate::there;
+use device::{Choice, Device, Options};
 use tensor::rng::Philox;
 
 const HEADS: usize = 6;
@@ -25,15 +26,7 @@ fn devices() -> Vec<Device> {
         (Choice::Vulkan(None), Options::default()),
         (Choice::Cuda(0), Options::default()),
     ];
-    let open = |(choice, options): &(Choice, Options)| match Device::open(*choice, options) {
-        Ok(device) => Some(device),
-        Err(Error::Unavailable { what, .. }) => {
-            println!("skipped: {what}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    };
-    choices.iter().filter_map(open).collect()
+    choices.iter().filter_map(|(choice, options)| there::open(*choice, options)).collect()
 }
 
 fn numbers(name: &str, n: usize) -> Vec<f64> {

@@ -141,15 +141,16 @@ fn cases() -> Vec<Case> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::there;
     use device::{Choice, Device, Options, check};
     use tensor::number::{bits16, decode};
 
     fn devices() -> Vec<Device> {
         let cpu = |architecture: &str| {
             let options = Options { threads: Some(1), architecture: Some(architecture.into()), ..Options::default() };
-            Device::open(Choice::Cpu, &options).ok()
+            there::open(Choice::Cpu, &options)
         };
-        let gpu = |choice| Device::open(choice, &Options::default()).ok();
+        let gpu = |choice| there::open(choice, &Options::default());
         let cpus = ["portable", "avx2", "avx512"].into_iter().filter_map(cpu);
         cpus.chain(gpu(Choice::Vulkan(None))).chain(gpu(Choice::Cuda(0))).collect()
     }

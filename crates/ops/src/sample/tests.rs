@@ -1,7 +1,8 @@
 //! What is drawn, how often, and that the filters leave what they should.
 
 use super::*;
-use device::{Choice, Device, Error, Options};
+use crate::there;
+use device::{Choice, Device, Options};
 
 const DRAWS: usize = 2000;
 /// A quantile of chi-square that right draws exceed once in a million times, for 15 degrees of freedom.
@@ -11,15 +12,7 @@ fn devices() -> Vec<Device> {
     let cpu = Options { threads: Some(1), ..Options::default() };
     let choices =
         [(Choice::Cpu, cpu), (Choice::Vulkan(None), Options::default()), (Choice::Cuda(0), Options::default())];
-    let open = |(choice, options): &(Choice, Options)| match Device::open(*choice, options) {
-        Ok(device) => Some(device),
-        Err(Error::Unavailable { what, .. }) => {
-            println!("skipped: {what}");
-            None
-        }
-        Err(e) => panic!("{e}"),
-    };
-    choices.iter().filter_map(open).collect()
+    choices.iter().filter_map(|(choice, options)| there::open(*choice, options)).collect()
 }
 
 /// How often each token is drawn from one row of logits.
