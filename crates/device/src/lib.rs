@@ -222,17 +222,15 @@ impl Device {
 
     /// The best device there is: CUDA, else a GPU through Vulkan, else the processor.
     fn best(options: &Options) -> Result<Device, Error> {
-        // A GPU that can't be used for want of a library is worth a word.
-        let no_cuda = match cuda::Cuda::open(0, options) {
-            Ok(cuda) => return Ok(Device { machine: Rc::new(cuda), reason: "a CUDA device is there".into() }),
-            Err(Error::Unavailable { what, .. }) => what,
-            Err(e) => e.to_string(),
-        };
+        if let Ok(cuda) = cuda::Cuda::open(0, options) {
+            return Ok(Device { machine: Rc::new(cuda), reason: "the first GPU".into() });
+        }
+        // Why a GPU can't be used, for want of a library perhaps, is what the doctor says at length.
         if let Ok(vulkan) = vulkan::Vulkan::open_gpu(options) {
-            return Ok(Device { machine: Rc::new(vulkan), reason: format!("a Vulkan GPU is there; CUDA: {no_cuda}") });
+            return Ok(Device { machine: Rc::new(vulkan), reason: "no CUDA found (rondo doctor)".into() });
         }
         let machine = Rc::new(cpu::Cpu::open(options)?);
-        Ok(Device { machine, reason: format!("no GPU is there; CUDA: {no_cuda}") })
+        Ok(Device { machine, reason: "no GPU found (rondo doctor)".into() })
     }
 
     /// Why this device was taken.

@@ -410,17 +410,80 @@ fn the_demo_learns_its_own_source_and_says_how_to_go_on() {
 }
 
 #[test]
+#[cfg(unix)]
+fn what_ends_before_training_leaves_nothing_and_a_killed_demo_goes_on() {
+    let place = Place::new("demo-ends");
+    let start = |line: &str| {
+        let (quiet, kept) = (std::process::Stdio::null(), std::process::Stdio::piped());
+        place.command(line).stdout(quiet).stderr(kept).spawn().unwrap()
+    };
+    let until = |path: &str| {
+        let begun = std::time::Instant::now();
+        while !place.0.join(path).exists() && begun.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    };
+    // Its tokenizer takes a while.
+    let child = start(&format!("demo --depth 1 {CPU}"));
+    until("runs/demo-0/corpus.jsonl");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    expect(&child.wait_with_output().unwrap(), 130, "interrupted before training began");
+    assert!(!place.0.join("runs").exists());
+
+    let mut child = start(&format!("demo --depth 1 --minutes 1 {CPU}"));
+    until("runs/demo-0/checkpoints");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let saved = fs::read_dir(place.0.join("runs/demo-0/checkpoints")).unwrap();
+    let step = saved.flatten().find_map(|e| name(&e).strip_prefix("step-")?.parse::<usize>().ok()).unwrap();
+    let more = place.rondo(&format!("train --resume runs/demo-0 --steps {} {CPU}", step + 2));
+    expect(&more, 0, "resume  runs/demo-0 after step");
+}
+
+#[test]
+fn runs_that_begin_at_once_have_names_of_their_own() {
+    let place = Place::new("names");
+    let line = format!("train --preset hlx-simple --set model.num_layers=1 --steps 2 {CPU}");
+    let runs: Vec<_> = (0..3)
+        .map(|_| {
+            let (quiet, kept) = (std::process::Stdio::null(), std::process::Stdio::piped());
+            place.command(&line).stdout(quiet).stderr(kept).spawn().unwrap()
+        })
+        .collect();
+    runs.into_iter().for_each(|run| expect(&run.wait_with_output().unwrap(), 0, ""));
+    let mut names = names(&place.0.join("runs"));
+    names.sort();
+    assert_eq!(names, ["hlx-simple-0", "hlx-simple-0-2", "hlx-simple-0-3"]);
+}
+
+#[test]
 fn the_demo_takes_a_text_and_answers_in_json() {
     let place = Place::new("demo-text");
     let words: String = (0..4000).map(|i| format!("word {} and {}\n", i % 17, i % 5)).collect();
     fs::write(place.0.join("my.txt"), words).unwrap();
+    for (name, bytes, said) in
+        [("empty", &b""[..], "too little text"), ("image", &[0xff; 99], "line 1: not valid UTF-8")]
+    {
+        fs::write(place.0.join(name), bytes).unwrap();
+        let output = place.rondo(&format!("demo --text {name} {CPU}"));
+        expect(&output, 3, said);
+        assert!(!["eval.", "data.", "model."].iter().any(|key| text(&output.stderr).contains(key)));
+    }
     let output = place.rondo(&format!("demo --text my.txt --minutes 0.05 --depth 2 --out mine --json {CPU}"));
     expect(&output, 0, "data    my.txt");
+    let lines = text(&output.stderr);
+    let progress = lines.lines().filter(|l| l.contains("% of limit")).count();
+    assert!((3..=12).contains(&progress), "no terminal shows about ten lines: {lines}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let number = |name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name} in {report}"));
     assert!(number("bigram_loss") > 0.0 && number("validation_loss") > 0.0);
     let ratio = number("bigram_loss") / number("bigram_bits_per_byte");
     assert!((ratio - number("validation_loss") / number("validation_bits_per_byte")).abs() < 1e-9);
     assert_eq!((&report["run"], &report["summary"]["preset"]), (&"mine".into(), &"demo".into()));
-    assert!(place.0.join("mine/tokenizer.json").exists());
+    assert!(place.0.join("mine/tokenizer.json").exists() && place.0.join("mine/plots/curves.png").exists());
+    let picture = fs::read_to_string(place.0.join("mine/plots/curves.svg")).unwrap();
+    assert!(picture.contains(&format!("table of token pairs  {:.4}", number("bigram_loss"))));
+    let loss = report["summary"]["final_loss"].as_f64().unwrap();
+    assert!(report["summary"]["tokens_per_second"].as_f64().unwrap() > 0.0 && loss > 0.0);
 }

@@ -163,11 +163,66 @@ fn is_same_file(_open: &File, name: &Path) -> bool {
     name.exists()
 }
 
-/// A folder for a new run under `base` that isn't there yet: `NAME-SEED`, then `NAME-SEED-2` and so on.
-pub fn free_name(base: &Path, name: &str, seed: u64) -> PathBuf {
-    let first = base.join(format!("{name}-{seed}"));
-    let others = (2u32..).map(|i| base.join(format!("{name}-{seed}-{i}")));
-    std::iter::once(first.clone()).chain(others).find(|p| !p.exists()).unwrap_or(first)
+/// A folder that a new run is to have: made, so that nobody else takes its name, and removed again unless it is kept.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    /// The folders that were made for it, itself first.
+    made: Vec<PathBuf>,
+}
+
+impl Claim {
+    /// A folder under `base` that wasn't there yet: `NAME-SEED`, else `NAME-SEED-2` and so on.
+    ///
+    /// # Errors
+    /// When none can be made.
+    pub fn free(base: &Path, name: &str, seed: u64) -> Result<Claim, Error> {
+        let first = base.join(format!("{name}-{seed}"));
+        let others = (2u32..).map(|i| base.join(format!("{name}-{seed}-{i}")));
+        for path in std::iter::once(first.clone()).chain(others) {
+            let claim = Claim::of(&path)?;
+            if !claim.made.is_empty() {
+                return Ok(claim);
+            }
+        }
+        Err(Error::Folder(format!("{} and all after it are there already", first.display())))
+    }
+
+    /// The folder `path`; one that is there already stays, whatever becomes of the run.
+    ///
+    /// # Errors
+    /// When it isn't there and can't be made.
+    pub fn of(path: &Path) -> Result<Claim, Error> {
+        let above = path.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty());
+        let missing: Vec<PathBuf> = above.take_while(|p| !p.exists()).map(Path::to_path_buf).collect();
+        let mut claim = Claim { path: path.into(), made: Vec::new() };
+        disk::create_folders(disk::parent(path)).map_err(Error::io(path))?;
+        match disk::create_folder(path) {
+            Ok(()) => claim.made = std::iter::once(path.into()).chain(missing).collect(),
+            Err(_) if path.exists() => {}
+            Err(e) => return Err(Error::io(path)(e)),
+        }
+        Ok(claim)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder stays.
+    pub fn keep(mut self) {
+        self.made.clear();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some((own, above)) = self.made.split_first() else { return };
+        // What can't be removed is in nobody's way but by its name; folders above it may hold others' runs by now.
+        let _ = disk::remove_folder(own);
+        above.iter().all(|folder| disk::remove_empty_folder(folder).is_ok());
+    }
 }
 
 /// The run folder under `base` that changed last, of `name` if one is given.
@@ -179,4 +234,38 @@ pub fn latest(base: &Path, name: Option<&str>) -> Option<PathBuf> {
     let runs = fs::read_dir(base).ok()?.flatten().map(|e| e.path());
     let changed = |path: &PathBuf| fs::metadata(path.join("metrics.jsonl")).and_then(|m| m.modified()).ok();
     runs.filter(|p| p.join("config.toml").is_file() && begins(p)).max_by_key(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_have_one_name_and_only_what_is_kept_stays() {
+        let place = std::env::temp_dir().join(format!("rondo-claims-{}", std::process::id()));
+        let base = place.join("some/runs");
+        let claim = || Claim::free(&base, "demo", 7).unwrap();
+        let claims: Vec<Claim> = std::thread::scope(|s| {
+            let all: Vec<_> = (0..8).map(|_| s.spawn(claim)).collect();
+            all.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let mut names: Vec<_> = claims.iter().map(|c| c.path().to_path_buf()).collect();
+        names.sort();
+        names.dedup();
+        assert!(names.len() == 8 && names.contains(&base.join("demo-7")) && names.contains(&base.join("demo-7-8")));
+        drop(claims);
+        let first = claim();
+        assert_eq!(first.path(), base.join("demo-7"), "what wasn't kept is free again");
+        fs::write(first.path().join("corpus.jsonl"), "x").unwrap();
+        drop(first);
+        assert!(!base.join("demo-7").exists());
+        drop(Claim::of(&place.join("new/runs/one")).unwrap());
+        assert!(place.exists() && !place.join("new").exists(), "nor are there the folders that were made for it");
+        claim().keep();
+        drop(Claim::of(&base.join("demo-7")).unwrap());
+        assert!(base.join("demo-7").is_dir(), "a folder that was there stays");
+        fs::write(place.join("file"), "").unwrap();
+        assert!(Claim::of(&place.join("file/run")).is_err());
+        fs::remove_dir_all(place).unwrap();
+    }
 }

@@ -1,5 +1,8 @@
 //! An axis: its range, where its marks stand, and what they say.
 
+/// Fewer marks say little about what lies between them.
+const LEAST_MARKS: usize = 3;
+
 /// A range of values on a line of pixels.
 #[derive(Clone, Copy, Debug)]
 pub struct Axis {
@@ -33,11 +36,23 @@ impl Axis {
         (value - self.low) / (self.high - self.low)
     }
 
-    /// Values to mark, about `count`.
+    /// Values to mark, about `count`, and three at least where there is room for three.
     pub fn marks(&self, count: usize) -> Vec<f64> {
         if self.log && self.high / self.low >= 10.0 {
             return self.decades(count);
         }
+        let mut marks = self.round(count);
+        for more in count + 1..=2 * count {
+            if marks.len() >= LEAST_MARKS.min(count) {
+                break;
+            }
+            marks = self.round(more);
+        }
+        marks
+    }
+
+    /// Multiples of a round number, so far apart that there are about `count`.
+    fn round(&self, count: usize) -> Vec<f64> {
         let rough = (self.high - self.low) / count.max(1) as f64;
         let ten = 10f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * ten).find(|s| *s >= rough * 0.999).unwrap_or(ten);
@@ -107,6 +122,17 @@ mod tests {
         let one = Axis::new(3e-4, 3e-4, false);
         assert!(one.marks(4).len() >= 2 && one.low < 3e-4 && one.high > 3e-4);
         assert!((axis.place(axis.low), axis.place(axis.high)) == (0.0, 1.0));
+    }
+
+    #[test]
+    fn there_are_three_marks_where_there_is_room() {
+        for high in [1.04, 3.1e-3, 0.62, 742.0, 1441.0, 2.1, 9.9, 55.0] {
+            for count in 3..7 {
+                let marks = Axis { low: 0.0, high, log: false }.marks(count);
+                assert!((3..=2 * count).contains(&marks.len()), "{high} {count}: {marks:?}");
+            }
+        }
+        assert_eq!(Axis { low: 0.0, high: 742.0, log: false }.marks(3), [0.0, 200.0, 400.0, 600.0]);
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct Curves {
     pub grad_norm: Points,
     /// Steps whose loss or gradient wasn't finite.
     pub skipped: Vec<f64>,
+    /// What a table of token pairs comes to on the validation data, where that was found out.
+    pub bigram: Option<f64>,
 }
 
 /// A line of metrics.jsonl; numbers that aren't finite are `null` in it.
@@ -121,10 +123,12 @@ impl Curves {
             .ok()
             .map(|config| config.batch_size * config.grad_accumulation * config.model.max_context);
         self.tokens_per_step = tokens.map(|tokens| tokens as f64);
+        let bigram = fs::read(run.join("bigram.json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        self.bigram = bigram.and_then(|b: Value| b["loss"].as_f64()).filter(|loss| loss.is_finite() && *loss > 0.0);
         let mut words = Vec::new();
         let parameters = summary["num_parameters"].as_f64();
         words.extend(parameters.map(|n| format!("{} parameters", super::axis::count(n))));
-        words.extend(tokens.map(|tokens| format!("{} tokens a step", super::axis::count(tokens as f64))));
+        words.extend(tokens.map(|tokens| format!("{tokens} tokens a step")));
         let device = summary["device_name"].as_str().filter(|name| !name.is_empty());
         words.extend(device.map(str::to_string));
         self.note = words.join(" · ");
@@ -181,7 +185,9 @@ mod tests {
              {\"step\":2,\"loss\":null,\"grad_norm\":null,\"elapsed_sec\":0.2,\"lr\":0.002}\n\
              {\"step\":2,\"validation_loss\":4.25,\"elapsed_sec\":0.3}\n{\"step\":3,\"lo",
         );
+        fs::write(path.join("bigram.json"), "{\"loss\":3.5,\"lambda\":0.9,\"added\":1.0}").unwrap();
         let curves = Curves::read(&path).unwrap();
+        assert_eq!(curves.bigram, Some(3.5));
         assert_eq!((curves.loss, curves.grad_norm), (vec![(1.0, 4.5)], vec![(1.0, 1.5)]));
         assert_eq!((curves.lr, curves.validation), (vec![(1.0, 0.001), (2.0, 0.002)], vec![(2.0, 4.25)]));
         assert_eq!(curves.skipped, [2.0]);

@@ -151,6 +151,7 @@ mod tests {
             lr: at(|x| 1e-3 / x),
             grad_norm: at(|x| 2.0 + (x * 0.7).sin()),
             skipped: vec![7.0],
+            bigram: None,
         }
     }
 
@@ -169,6 +170,9 @@ mod tests {
         ] {
             assert!(svg.contains(text), "{text} is missing:\n{svg}");
         }
+        assert!(!svg.contains("table of token pairs"));
+        let table = Curves { bigram: Some(3.25), ..run("one", 200) };
+        assert!(draw(&[table], &Look::default()).svg().contains("table of token pairs  3.2500"));
         let two = Look { what: vec![What::Loss], tokens: true, log_y: true, ..Look::default() };
         let svg = draw(&[run("one", 200), run("two", 100)], &two).svg();
         assert!(svg.contains(">one, two<") && svg.contains(">tokens<") && svg.contains(">10k<"), "{svg}");

@@ -53,6 +53,7 @@ struct Key {
 const COLUMN: f64 = 0.5;
 const GRID: Color = [232, 234, 238];
 const FRAME: Color = [170, 175, 185];
+const TABLE: Color = [70, 76, 88];
 const SKIPPED: Color = [210, 30, 40];
 /// Validation where there is one run: a color that no first run has.
 const VALIDATION: Color = COLORS[1];
@@ -61,8 +62,9 @@ impl Layout<'_> {
     /// Draws a panel into `outer`, labels included.
     pub fn panel(&self, scene: &mut Scene, panel: &Panel, outer: Frame) {
         let (curves, _) = self.curves(panel);
+        let tables = self.tables(panel);
         let log = self.look.log_y && *panel != Panel::Lr;
-        let y = range(&curves, log, *panel == Panel::GradNorm);
+        let y = range(&curves, &tables, log, *panel == Panel::GradNorm);
         let x = self.steps();
         // The right margin holds half of the last label, so that none is cut.
         let frame =
@@ -79,6 +81,15 @@ impl Layout<'_> {
             }
             let Curve { color, width, dash, .. } = *curve;
             scene.items.push(Item::Line { points, color, width, dash, clip: Some(frame) });
+        }
+        for table in tables {
+            let (left, right) = (frame.x, frame.x + frame.width);
+            let (_, height) = at((0.0, table));
+            let points = vec![(left, height), (right, height)];
+            scene.items.push(Item::Line { points, color: TABLE, width: 1.5, dash: Some(6.0), clip: None });
+            // At the left losses are still high: there is room below the line, unless it is the lowest of all.
+            let beside = if height + 24.0 < frame.y + frame.height { height + 17.0 } else { height - 8.0 };
+            scene.text((left + 10.0, beside), format!("table of token pairs  {table:.4}"), 12.5, Anchor::Start, TABLE);
         }
         if let Panel::Loss { train: true, .. } = panel {
             self.skipped(scene, frame, &x);
@@ -102,6 +113,14 @@ impl Layout<'_> {
             x += width;
         }
         if keys.is_empty() { 0.0 } else { y + row / 2.0 - top }
+    }
+
+    /// What tables of token pairs come to, each number once; with losses alone.
+    fn tables(&self, panel: &Panel) -> Vec<f64> {
+        let mut all: Vec<f64> = self.runs.iter().filter_map(|run| run.bigram).collect();
+        all.sort_by(f64::total_cmp);
+        all.dedup();
+        if matches!(panel, Panel::Loss { .. }) { all } else { Vec::new() }
     }
 
     /// How far a step is along the bottom, in what the bottom counts.
@@ -192,9 +211,10 @@ impl Layout<'_> {
     }
 }
 
-/// The values of all curves; gradient norms leave their highest hundredth out, which would flatten all else.
-fn range(curves: &[Curve], log: bool, robust: bool) -> Axis {
+/// The values of all curves and of `more`; gradient norms leave their highest hundredth out, which would flatten all else.
+fn range(curves: &[Curve], more: &[f64], log: bool, robust: bool) -> Axis {
     let mut values: Vec<f64> = curves.iter().flat_map(|c| c.points.iter().map(|p| p.1)).collect();
+    values.extend(more);
     values.retain(|v| v.is_finite() && (!log || *v > 0.0));
     values.sort_by(f64::total_cmp);
     let (Some(low), Some(top)) = (values.first(), values.last()) else { return Axis::new(0.1, 1.0, log) };

@@ -14,6 +14,7 @@ pub mod run;
 pub mod samples;
 pub mod screen;
 pub mod show;
+pub mod signals;
 pub mod terminal;
 pub mod train;
 pub mod tune;
@@ -243,7 +244,10 @@ impl DeviceFlags {
 /// The device in words, with the reason for taking it.
 pub fn describe(device: &Device) -> String {
     let spec = device.spec();
-    format!("{} · {}, {} · {}", spec.kind, spec.name, spec.architecture, device.reason())
+    let gibibytes = spec.memory_bytes as f64 / f64::from(1u32 << 30);
+    let memory = if spec.kind == graph::DeviceKind::Cpu { "RAM" } else { "memory" };
+    let (kind, name, architecture, reason) = (spec.kind, &spec.name, &spec.architecture, device.reason());
+    format!("{kind} · {name}, {architecture} · {gibibytes:.1} GiB {memory} · {reason}")
 }
 
 /// Says something on stderr, whether or not anybody reads it.

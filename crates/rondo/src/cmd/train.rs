@@ -2,13 +2,14 @@
 
 use super::debug::Dial;
 use super::screen::Screen;
+use super::signals::Signals;
 use super::{DeviceFlags, Failure, Outcome, command, product, say};
 use ::train::config::{Overrides, PRESETS};
-use ::train::{Ending, Run, folder};
+use ::train::folder::{self, Claim};
+use ::train::{Ending, Run};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Where run folders are made without --out.
 const RUNS: &str = "runs";
@@ -100,8 +101,8 @@ impl Args {
 
 /// Runs the verb; `words` is the command line, for hints.
 pub fn run(args: Args, dial: Dial, words: &[OsString]) -> Outcome {
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut screen = Screen::new(args.json, Arc::clone(&stop));
+    let signals = Signals::catch(args.json)?;
+    let mut screen = Screen::new(args.json, Arc::clone(&signals.stop));
     if args.steps == Some(0) || args.epochs == Some(0) {
         return Err(Failure::usage(
             "a run has at least one step\n  help: --init-only writes the initial weights alone",
@@ -118,9 +119,10 @@ pub fn run(args: Args, dial: Dial, words: &[OsString]) -> Outcome {
     if args.dry_run {
         return dry_run(&args, words);
     }
-    let mut run = open(&args, &mut screen)?;
+    let mut run = open(&args, &mut screen, &signals)?;
     dial.begun(&run)?;
     if args.init_only {
+        signals.begin()?;
         return init_only(&mut run, &mut screen, args.json);
     }
     if run.is_complete() {
@@ -136,21 +138,21 @@ pub fn run(args: Args, dial: Dial, words: &[OsString]) -> Outcome {
     // The first run on a machine measures it, which takes about a second; later ones read what was measured.
     let limits = device::limits::kept(run.device(), device::limits::default_file().as_deref())?;
     run.set_limits(limits);
-    let signal = catch_signals(&stop)?;
     describe(&run);
+    signals.begin()?;
     screen.begin(&run, &limits);
-    let ending = run.train(&stop, &mut screen);
+    let ending = run.train(&signals.stop, &mut screen);
     screen.clear();
     let ending = ending?;
     let (Ending::Finished(summary) | Ending::Interrupted(summary)) = &ending;
     screen.finish(summary, run.path());
     // All is saved: what measuring does to the state is thrown away.
     dial.ended(&mut run, &limits)?;
-    end(&run, &ending, signal.load(Ordering::Relaxed) as u8)
+    end(&run, &ending, &signals)
 }
 
 /// The picture of the run, and what to do next.
-fn end(run: &Run, ending: &Ending, signal: u8) -> Outcome {
+fn end(run: &Run, ending: &Ending, signals: &Signals) -> Outcome {
     let folder = run.path().display();
     match lab::plot::write(run.path()) {
         Ok(picture) => say(format_args!("plot    {}", picture.display())),
@@ -166,12 +168,12 @@ fn end(run: &Run, ending: &Ending, signal: u8) -> Outcome {
         }
         Ending::Interrupted(_) => {
             say(format_args!("Resume: rondo train --resume {folder}          # continues bit for bit"));
-            Err(Failure { code: signal, message: String::new() })
+            Err(signals.failure())
         }
     }
 }
 
-fn open(args: &Args, screen: &mut Screen) -> Result<Run, Failure> {
+fn open(args: &Args, screen: &mut Screen, signals: &Signals) -> Result<Run, Failure> {
     if let Some(given) = &args.resume {
         let path = args.resumed(given.as_ref())?;
         args.agrees_with(&path)?;
@@ -183,9 +185,13 @@ fn open(args: &Args, screen: &mut Screen) -> Result<Run, Failure> {
     let overrides = Overrides { preset: args.preset.clone(), file: args.config.clone(), set: args.settings() };
     let config = overrides.resolve().map_err(::train::Error::from)?;
     let device = args.device.open()?;
-    let named = args.out.clone();
-    let path = named.unwrap_or_else(|| folder::free_name(Path::new(RUNS), &config.preset, config.seed));
     let tuning = super::tune::table(args.tuning.as_deref(), &config, device.spec())?;
+    let claim = match &args.out {
+        Some(out) => Claim::of(out)?,
+        None => Claim::free(Path::new(RUNS), &config.preset, config.seed)?,
+    };
+    let path = claim.path().to_path_buf();
+    signals.hold(claim);
     Ok(Run::create(&device, config, &path, tuning)?)
 }
 
@@ -247,19 +253,6 @@ fn init_only(run: &mut Run, screen: &mut Screen, json: bool) -> Outcome {
     }
     say(format_args!("Train it: rondo train --resume {}", run.path().display()));
     Ok(())
-}
-
-/// The first signal, Ctrl-C or a request to end, asks for a stop after the step; the second ends the process. Answers
-/// where the exit code of the first one will be.
-pub(super) fn catch_signals(stop: &Arc<AtomicBool>) -> Result<Arc<AtomicUsize>, Failure> {
-    let first = Arc::new(AtomicUsize::new(130));
-    for (signal, code) in [(signal_hook::consts::SIGINT, 130u8), (signal_hook::consts::SIGTERM, 143)] {
-        use signal_hook::flag;
-        flag::register_conditional_shutdown(signal, code.into(), Arc::clone(stop)).map_err(Failure::failed)?;
-        flag::register_usize(signal, Arc::clone(&first), code.into()).map_err(Failure::failed)?;
-        flag::register(signal, Arc::clone(stop)).map_err(Failure::failed)?;
-    }
-    Ok(first)
 }
 
 fn describe(run: &Run) {

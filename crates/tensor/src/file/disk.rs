@@ -115,6 +115,19 @@ pub fn create_folders(path: &Path) -> io::Result<()> {
     sync_folder(above)
 }
 
+/// Makes a folder that isn't there yet; whoever makes it has its name.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    tell(Operation::CreateFolder(path))?;
+    fs::create_dir(path)?;
+    sync_folder(parent(path))
+}
+
+/// Removes a folder with nothing in it.
+pub fn remove_empty_folder(path: &Path) -> io::Result<()> {
+    tell(Operation::RemoveFolder(path))?;
+    fs::remove_dir(path)
+}
+
 /// Renames a file or folder; the new name is durable once its folder is synced.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     tell(Operation::Rename(from, to))?;

@@ -2,22 +2,24 @@
 
 mod curve;
 mod dial;
+mod own;
 mod pace;
 mod screen;
 
 use super::screen::duration;
-use super::train::catch_signals;
-use super::{DeviceFlags, Failure, Outcome, json, product, say};
+use super::signals::Signals;
+use super::{DeviceFlags, Failure, Outcome, command, json, product, say};
 use ::train::bigram::Bigram;
 use ::train::config::Overrides;
 use ::train::data::Batches;
-use ::train::folder;
+use ::train::folder::Claim;
 use ::train::summary::Summary;
 use ::train::{Ending, Error, Run};
 use device::Device;
 use graph::Tuning;
 use pace::Pace;
 use screen::Screen;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -87,25 +89,27 @@ pub fn run(args: Args) -> Outcome {
     if !(args.minutes > 0.0 && args.minutes <= 1e5) {
         return Err(Failure::usage(format!("--minutes is {}; it must be above 0, and at most 100000", args.minutes)));
     }
-    let stop = Arc::new(AtomicBool::new(false));
+    let signals = Signals::catch(args.json)?;
     let device = args.device.open()?;
     let time = Duration::from_secs_f64(60.0 * args.minutes);
-    let mut run = create(&args, &device, time)?;
+    let mut run = create(&args, &device, time, &signals)?;
     let held_out = Text::new(&run)?;
     screen::describe(&run, args.depth as usize, run.batches().valid_per_epoch(), held_out.bytes_a_token);
     say(format_args!(
         "goal    a table of token pairs has {:.3} nats a token on the held-out text (lambda {:.2}, add {})",
         held_out.bigram_loss, held_out.bigram.lambda, held_out.bigram.added
     ));
+    held_out.keep(run.path())?;
     let limits = device::limits::kept(&device, device::limits::default_file().as_deref())?;
     run.set_limits(limits);
     let limit_seconds = run.trainer().limit_seconds(&limits);
-    let signal = catch_signals(&stop)?;
-    let mut screen = Screen::new(&run, limit_seconds, held_out.bigram_loss, args.json, Arc::clone(&stop));
+    signals.begin()?;
+    let stop = &signals.stop;
+    let mut screen = Screen::new(&run, limit_seconds, held_out.bigram_loss, args.json, Arc::clone(stop));
     screen.begin();
     let deadline = (start + time).max(Instant::now() + time.mul_f64(LEAST_TRAINING));
     let mut pace = Pace::new(deadline, run.batches().steps_per_epoch());
-    let ending = train(&mut run, &mut pace, limit_seconds / EXPECTED_SHARE, &stop, &mut screen);
+    let ending = train(&mut run, &mut pace, limit_seconds / EXPECTED_SHARE, stop, &mut screen);
     screen.clear();
     let ending = ending?;
     let (Ending::Finished(summary) | Ending::Interrupted(summary)) = &ending;
@@ -115,16 +119,28 @@ pub fn run(args: Args) -> Outcome {
     }
     let folder = run.path();
     if let Ending::Interrupted(_) = ending {
-        say(format_args!("Resume: rondo train --resume {}          # continues bit for bit", folder.display()));
-        return Err(Failure { code: signal.load(Ordering::Relaxed) as u8, message: String::new() });
+        if args.json {
+            product(json(summary));
+        }
+        let again = command(words(&["train", "--resume"], folder));
+        say(format_args!("Resume: {again}          # continues bit for bit"));
+        return Err(signals.failure());
     }
-    finish(&args, &run, summary, &held_out, start.elapsed());
+    finish(&args, &run, summary, &held_out, pace.is_capped(run.total_steps()), start.elapsed());
     Ok(())
 }
 
 /// The run, in its folder, with the text beside it.
-fn create(args: &Args, device: &Device, time: Duration) -> Result<Run, Failure> {
-    let path = args.out.clone().unwrap_or_else(|| folder::free_name(Path::new(RUNS), "demo", args.seed));
+fn create(args: &Args, device: &Device, time: Duration, signals: &Signals) -> Result<Run, Failure> {
+    if let Some(text) = &args.text {
+        own::is_there(text)?;
+    }
+    let claim = match &args.out {
+        Some(out) => Claim::of(out)?,
+        None => Claim::free(Path::new(RUNS), "demo", args.seed)?,
+    };
+    let path = claim.path().to_path_buf();
+    signals.hold(claim);
     let text = match &args.text {
         Some(text) => {
             say(format_args!("data    {}", text.display()));
@@ -144,7 +160,10 @@ fn create(args: &Args, device: &Device, time: Duration) -> Result<Run, Failure> 
     set.push(format!("seed={}", args.seed));
     set.push(format!("data.path={}", text.display()));
     let config = Overrides { set, ..Overrides::default() }.resolve().map_err(Error::from)?;
-    Ok(Run::create(device, config, &path, Tuning::default())?)
+    Run::create(device, config, &path, Tuning::default()).map_err(|e| match &args.text {
+        Some(text) => own::failure(e, text),
+        None => e.into(),
+    })
 }
 
 /// The embedded text as a file of the run's folder, so that the run goes on with other builds of this program too.
@@ -188,7 +207,7 @@ fn train(
             ));
         }
     }
-    if pace.is_capped(length) {
+    if pace.is_capped(length.steps) {
         screen.clear();
         say(format_args!(
             "note    {} steps are all that help: more passes over so little text learn it by heart",
@@ -219,13 +238,43 @@ impl Text {
         Ok(Text { bytes_a_token, bigram_loss: bigram.loss(held_out), bigram })
     }
 
+    /// Writes what the table comes to into the run's folder, for pictures of the run.
+    fn keep(&self, run: &Path) -> Outcome {
+        let Bigram { lambda, added, .. } = self.bigram;
+        let text = json(&serde_json::json!({ "loss": self.bigram_loss, "lambda": lambda, "added": added }));
+        let file = run.join("bigram.json");
+        Ok(tensor::file::atomic::write(&file, text.as_bytes()).map_err(|e| Error::io(&file)(e))?)
+    }
+
     /// Nats per token as bits per byte of text.
     fn bits_per_byte(&self, nats: f64) -> f64 {
         nats / std::f64::consts::LN_2 / self.bytes_a_token
     }
 }
 
-fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, took: Duration) {
+/// The words of a command line, with a path at the end.
+fn words<'a>(words: &'a [&'a str], path: &'a Path) -> Vec<&'a OsStr> {
+    words.iter().map(OsStr::new).chain([path.as_os_str()]).collect()
+}
+
+/// The same demo, with more time.
+fn longer(args: &Args) -> String {
+    let mut words: Vec<OsString> = vec!["demo".into()];
+    let mut add = |flag: &str, value: OsString| words.extend([flag.into(), value]);
+    if let Some(text) = &args.text {
+        add("--text", text.into());
+    }
+    if args.depth != 4 {
+        add("--depth", args.depth.to_string().into());
+    }
+    if args.seed != 0 {
+        add("--seed", args.seed.to_string().into());
+    }
+    add("--minutes", (2.0 * args.minutes).to_string().into());
+    command(words)
+}
+
+fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, is_capped: bool, took: Duration) {
     let model = summary.validation_loss.map_or(f64::NAN, f64::from);
     let table = held_out.bigram_loss;
     let (folder, bits) = (run.path(), |nats| held_out.bits_per_byte(nats));
@@ -253,8 +302,10 @@ fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, took: Dura
         ));
     }
     if model.is_nan() || model >= table {
-        let more = 2.0 * args.minutes;
-        say(format_args!("The model is not below the table yet. More time helps: rondo demo --minutes {more}"));
+        say(match is_capped {
+            true => "The model is not below the table: more text would help, more time would not".to_string(),
+            false => format!("The model is not below the table yet. More time helps: {}", longer(args)),
+        });
     }
     match lab::plot::write(folder) {
         Ok(png) => say(format_args!("curve   {}", png.display())),
@@ -262,11 +313,13 @@ fn finish(args: &Args, run: &Run, summary: &Summary, held_out: &Text, took: Dura
         Err(e) => say(format_args!("warning: no picture: {e}")),
     }
     say(format_args!("{:.1} s in all", took.as_secs_f64()));
-    let folder = folder.display();
-    say(format_args!("\nTalk to it:     rondo run {folder}"));
-    say(format_args!("See the curve:  rondo plot {folder}"));
-    say(format_args!("Train on:       rondo train --resume {folder} --steps {}", 2 * run.step()));
-    say(format_args!("Again, the same bits: rondo train --config {folder}/config.toml"));
+    let steps = (2 * run.step()).to_string();
+    let on = [words(&["train", "--resume"], folder), vec![OsStr::new("--steps"), OsStr::new(&steps)]].concat();
+    let file = folder.join("config.toml");
+    say(format_args!("\nTalk to it:     {}", command(words(&["run"], folder))));
+    say(format_args!("See the curve:  {}", command(words(&["plot"], folder))));
+    say(format_args!("Train on:       {}", command(on)));
+    say(format_args!("Again, the same bits: {}", command(words(&["train", "--config"], &file))));
     say(format_args!("Make it yours:  rondo demo --text FILE --minutes 10"));
 }
 
