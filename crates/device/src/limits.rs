@@ -1,7 +1,7 @@
 //! Limits measured once and kept on disk, so that every run can state its share of what the machine does at best.
 
 use crate::{Device, Error};
-use graph::Limits;
+use graph::{Limits, Spec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tensor::file::atomic;
@@ -17,7 +17,7 @@ pub fn default_file() -> Option<PathBuf> {
 /// # Errors
 /// When the device fails while it is measured.
 pub fn kept(device: &Device, file: Option<&Path>) -> Result<Limits, Error> {
-    let key = key(device);
+    let key = key(device.spec());
     match file.map(read).unwrap_or_default().get(&key) {
         Some(limits) => Ok(*limits),
         None => measure(device, file),
@@ -26,7 +26,7 @@ pub fn kept(device: &Device, file: Option<&Path>) -> Result<Limits, Error> {
 
 /// The limits of `device` as kept in `file`, if they were ever measured; nothing is measured or written.
 pub fn known(device: &Device, file: Option<&Path>) -> Option<Limits> {
-    file.map(read).unwrap_or_default().get(&key(device)).copied()
+    file.map(read).unwrap_or_default().get(&key(device.spec())).copied()
 }
 
 /// Measures the limits of `device`, and keeps the best figures ever measured: a busy machine measures too little.
@@ -34,7 +34,7 @@ pub fn known(device: &Device, file: Option<&Path>) -> Option<Limits> {
 /// # Errors
 /// When the device fails while it is measured.
 pub fn measure(device: &Device, file: Option<&Path>) -> Result<Limits, Error> {
-    let (key, now) = (key(device), device.measure_limits()?);
+    let (key, now) = (key(device.spec()), device.measure_limits()?);
     let Some(file) = file else { return Ok(now) };
     let mut all = read(file);
     let best = match all.get(&key) {
@@ -53,9 +53,9 @@ pub fn measure(device: &Device, file: Option<&Path>) -> Result<Limits, Error> {
     Ok(best)
 }
 
-fn key(device: &Device) -> String {
-    let spec = device.spec();
-    format!("{} {} {} {}", env!("CARGO_PKG_VERSION"), spec.kind, spec.name, spec.architecture)
+fn key(spec: &Spec) -> String {
+    // The units of a processor are its threads.
+    format!("{} {} {} {} {}", env!("CARGO_PKG_VERSION"), spec.kind, spec.name, spec.architecture, spec.units)
 }
 
 fn read(file: &Path) -> BTreeMap<String, Limits> {
@@ -73,6 +73,8 @@ mod tests {
         let options = Options { threads: Some(1), ..Options::default() };
         let device = Device::open(Choice::Cpu, &options).expect("the processor is there");
         let file = std::env::temp_dir().join(format!("rondo-limits-{}/limits.json", std::process::id()));
+        let more = Spec { units: device.spec().units + 1, ..device.spec().clone() };
+        assert_ne!(key(&more), key(device.spec()), "with more threads it does more");
         let first = kept(&device, Some(&file)).expect("measured");
         assert_eq!(kept(&device, Some(&file)).expect("read"), first);
         let again = measure(&device, Some(&file)).expect("measured");

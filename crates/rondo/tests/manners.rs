@@ -261,6 +261,35 @@ fn colors_come_where_they_are_wanted() {
     expect(&place.rondo(&format!("{line} --color sometimes")), 2, "sometimes");
 }
 
+/// On a terminal, which `script` makes: colors but for NO_COLOR, a line that is updated in place but for TERM=dumb.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_colors_and_a_live_line() {
+    let place = Place::new("terminal");
+    let on_terminal = |line: &str, variables: &[(&str, &str)]| {
+        let line = format!("{} {line}", env!("CARGO_BIN_EXE_rondo"));
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).current_dir(&place.0).env_remove("NO_COLOR").env("TERM", "xterm");
+        command.envs(variables.iter().copied()).stdin(std::process::Stdio::null()).output()
+    };
+    let plain = match on_terminal("show nowhere", &[]) {
+        Ok(output) => out(&output),
+        Err(e) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr().lock(), "not tested: a terminal: script: {e}");
+            return;
+        }
+    };
+    assert!(plain.contains("\u{1b}[1;31merror:\u{1b}[0m "), "{plain:?}");
+    let quiet = out(&on_terminal("show nowhere", &[("NO_COLOR", "1")]).unwrap());
+    assert!(quiet.contains("error: ") && !quiet.contains('\u{1b}'), "{quiet:?}");
+    let train = format!("{SMALL} --steps 300 --out");
+    let live = out(&on_terminal(&format!("{train} live"), &[("NO_COLOR", "1")]).unwrap());
+    assert!(live.contains("\r\u{1b}[2K") && live.contains(" left") && !live.contains("\u{1b}[1;"), "{live:?}");
+    let dumb = out(&on_terminal(&format!("{train} dumb"), &[("TERM", "dumb")]).unwrap());
+    assert!(!dumb.contains('\u{1b}') && dumb.contains("saved   dumb/checkpoints/step-300"), "{dumb:?}");
+}
+
 #[test]
 fn every_shell_has_its_completions() {
     let place = Place::new("shells");

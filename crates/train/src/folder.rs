@@ -56,9 +56,7 @@ impl Folder {
     /// The lock is the system's, so that it ends with its process; the number in the file is for people.
     fn lock(path: &Path) -> Result<Folder, Error> {
         let name = path.join("lock");
-        let mut options = File::options();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&name).map_err(Error::io(&name))?;
+        let mut file = disk::lock_file(&name).map_err(Error::io(&name))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -104,6 +104,7 @@ fn advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "\n  help: make room there, or choose another folder",
+        ErrorKind::FileTooLarge => "\n  help: let files grow larger (ulimit -f), or choose another folder",
         ErrorKind::PermissionDenied => "\n  help: see who may read and write there, or choose another folder",
         ErrorKind::ReadOnlyFilesystem => "\n  help: choose a folder that can be written to",
         _ => "",

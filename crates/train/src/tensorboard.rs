@@ -4,10 +4,10 @@
 //! `tensorflow/core/util/event.proto`, `framework/summary.proto` (field numbers).
 #![forbid(unsafe_code)]
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tensor::file::disk::{self, File};
 
 /// An open event file.
 pub struct Events {
@@ -25,12 +25,12 @@ impl Events {
     /// # Errors
     /// When it can't be written.
     pub fn create(folder: &Path, step: usize) -> std::io::Result<Events> {
-        std::fs::create_dir_all(folder)?;
+        disk::create_folders(folder)?;
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
         // Two files of one second, such as of a run that goes on at once, keep apart.
         let name = |i: u32| folder.join(format!("events.out.tfevents.{seconds:010}.rondo.{}.{i}", std::process::id()));
         let path = (0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
-        let file = BufWriter::with_capacity(1 << 16, File::options().write(true).create_new(true).open(path)?);
+        let file = BufWriter::with_capacity(1 << 16, File::create(&path)?);
         let buffer = || Vec::with_capacity(256);
         let mut events =
             Events { file, event: buffer(), summary: buffer(), value: buffer(), checksum: Checksum::new() };

@@ -60,7 +60,7 @@ fn cpu() -> Device {
 fn tiny() -> Config {
     let sizes = ["hidden_size=16", "num_layers=1", "num_heads=2", "intermediate_size=32", "max_context=8"];
     let base = sizes.iter().fold(Overrides::preset("hlx-simple"), |o, size| o.with(&format!("model.{size}")));
-    let set = ["checkpoint.every=2", "checkpoint.keep=1", "eval.fraction=0.25"];
+    let set = ["checkpoint.every=2", "checkpoint.keep=1", "eval.fraction=0.25", "log.tensorboard=true"];
     let base = set.iter().fold(base, |o, s| o.with(s));
     base.with(&format!("steps={STEPS}")).resolve().unwrap()
 }

@@ -28,7 +28,11 @@ static TERMINAL: OnceLock<Terminal> = OnceLock::new();
 impl Terminal {
     /// What the variables NO_COLOR, TERM and COLUMNS, and `--color`, make of stderr.
     pub fn new(color: Color, no_color: bool, term: Option<&str>, columns: Option<&str>) -> Terminal {
-        let live = std::io::stderr().is_terminal() && term != Some("dumb");
+        Self::of(std::io::stderr().is_terminal(), color, no_color, term, columns)
+    }
+
+    fn of(is_terminal: bool, color: Color, no_color: bool, term: Option<&str>, columns: Option<&str>) -> Terminal {
+        let live = is_terminal && term != Some("dumb");
         let color = match color {
             Color::Always => true,
             Color::Never => false,
@@ -96,7 +100,13 @@ mod tests {
 
     #[test]
     fn colors_are_asked_for() {
-        let new = |color, no_color, term| Terminal::new(color, no_color, term, Some("20"));
+        let new = |color, no_color, term| Terminal::of(true, color, no_color, term, Some("20"));
+        let plain = new(Color::Auto, false, Some("xterm"));
+        assert!(plain.color && plain.live);
+        let quiet = new(Color::Auto, true, Some("xterm"));
+        assert!(!quiet.color && quiet.live, "NO_COLOR is about colors alone");
+        let file = Terminal::of(false, Color::Auto, false, Some("xterm"), None);
+        assert!(!file.color && !file.live);
         assert!(new(Color::Always, true, Some("dumb")).color);
         assert!(!new(Color::Never, false, Some("xterm")).color);
         assert!(!new(Color::Auto, true, Some("xterm")).color);

@@ -97,6 +97,14 @@ impl Write for File {
     }
 }
 
+/// A file that is there to be locked, made where there is none; what it holds is for people.
+pub fn lock_file(path: &Path) -> io::Result<fs::File> {
+    if !path.exists() {
+        tell(Operation::Create(path))?;
+    }
+    fs::File::options().read(true).write(true).create(true).truncate(false).open(path)
+}
+
 /// Makes a folder and those above it that are missing; each is durable before the next is made.
 pub fn create_folders(path: &Path) -> io::Result<()> {
     if path.is_dir() {
