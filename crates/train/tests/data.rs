@@ -96,6 +96,25 @@ fn a_folder_is_its_files_in_order_with_an_end_between_them() {
 }
 
 #[test]
+fn a_document_that_names_the_end_is_not_cut() {
+    let folder = std::env::temp_dir().join(format!("rondo-data-{}-end", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let text = "const END_NAME: &str = \"<|end|>\"; <|end|>\n".repeat(20);
+    (0..3).for_each(|i| fs::write(folder.join(format!("{i}.rs")), &text).unwrap());
+    let base = Overrides::preset("gpt-small-test").with("data.tokenizer=bpe").with("model.vocab_size=280");
+    let data = Data::open(&base.with(&format!("data.path={}", folder.display())).resolve().unwrap()).unwrap();
+    let mut staging = Staging::default();
+    let batches =
+        (0..data.training.steps_per_epoch()).map(|step| data.training.batch(step, &mut staging).tokens.to_vec());
+    let tokens: Vec<u32> = batches.flatten().collect();
+    let document = data.tokenizer.encode(text.as_bytes()).unwrap();
+    // Between the three documents, and nowhere else before what fills up the last row.
+    let end = tokens.iter().position(|token| *token == 0);
+    assert_eq!((end, document.contains(&0)), (Some(document.len()), false));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn pairs_in_byte_pair_encoding_learn_where_they_end() {
     let lines: String = (0..40).map(|i| format!("{{\"input\": \"count {i}\", \"output\": \"{i}\"}}\n")).collect();
     let path = file("pairs.jsonl", lines.as_bytes());

@@ -48,7 +48,7 @@ impl Tokenizer {
             .special_tokens(vec![AddedToken::from(END_NAME, true)]);
         let all: Vec<&str> = texts.flat_map(pieces).collect();
         pairs.train(&mut TrainerWrapper::from(trainer.build()), all.into_iter()).map_err(|e| e.to_string())?;
-        Ok(Tokenizer::Bpe(Box::new(pairs)))
+        Ok(Self::of_pairs(pairs))
     }
 
     /// The tokenizer of a tokenizer.json that `to_json` has made of byte-pair encoding.
@@ -56,8 +56,13 @@ impl Tokenizer {
     /// # Errors
     /// What the tokenizers crate says of a file that isn't one.
     pub fn from_json(text: &str) -> Result<Tokenizer, String> {
-        let pairs: Pairs = text.parse().map_err(|e: tokenizers::Error| e.to_string())?;
-        Ok(Tokenizer::Bpe(Box::new(pairs)))
+        text.parse().map(Self::of_pairs).map_err(|e: tokenizers::Error| e.to_string())
+    }
+
+    fn of_pairs(mut pairs: Pairs) -> Tokenizer {
+        // A text may speak of `<|end|>`; only what puts documents together ends one.
+        pairs.set_encode_special_tokens(true);
+        Tokenizer::Bpe(Box::new(pairs))
     }
 
     /// The tokenizer of a model folder, by its name there; `json` is its tokenizer.json.
@@ -73,7 +78,8 @@ impl Tokenizer {
         }
     }
 
-    /// Tokens of a text. Bytes that are no UTF-8 are only for `byte`.
+    /// Tokens of a text, in which the name of a special token is text like any other. Bytes that are no UTF-8 are only for
+    /// `byte`.
     ///
     /// # Errors
     /// What is wrong with the text, with its line.
@@ -105,6 +111,18 @@ impl Tokenizer {
                 let name = pairs.id_to_token(token).unwrap_or_default();
                 let bytes: Option<Vec<u8>> = name.chars().map(byte_of).collect();
                 bytes.unwrap_or_else(|| name.into_bytes())
+            }
+        }
+    }
+
+    /// Bytes of text that a token stands for at most.
+    pub fn longest_token_bytes(&self) -> usize {
+        match self {
+            // Any character is a token.
+            Tokenizer::Ascii => char::MAX.len_utf8(),
+            Tokenizer::Byte => 1,
+            Tokenizer::Bpe(_) => {
+                (0..self.vocab_size() as u32).map(|token| self.bytes(token).len()).max().unwrap_or(0).max(1)
             }
         }
     }
@@ -255,10 +273,25 @@ mod tests {
         assert_eq!(pairs.decode(&tokens, false).unwrap(), long);
         assert_eq!(tokens.iter().map(|t| first.bytes(*t).len()).sum::<usize>(), long.len());
         assert!(first.bytes(END).is_empty());
+        let longest = tokens.iter().map(|t| first.bytes(*t).len()).max().unwrap();
+        assert!((longest..20).contains(&first.longest_token_bytes()), "{}", first.longest_token_bytes());
         // In pieces or not, and read from its file.
         assert_eq!(pairs.encode(long.as_str(), false).unwrap().get_ids(), tokens);
         let stored = Tokenizer::from_json(&first.to_json()).unwrap();
         assert_eq!(stored.encode(long.as_bytes()).unwrap(), tokens);
+    }
+
+    #[test]
+    fn the_name_of_the_end_within_a_text_is_text() {
+        let speaks_of_it = format!("{TEXT}<|end|> and{END_NAME}<|end|>\n");
+        let trained = Tokenizer::train([TEXT, speaks_of_it.repeat(50).as_str()].into_iter(), 300).unwrap();
+        let read = Tokenizer::from_json(&trained.to_json()).unwrap();
+        for tokenizer in [Tokenizer::Ascii, trained, read] {
+            let tokens = tokenizer.encode(speaks_of_it.as_bytes()).unwrap();
+            assert!(!tokens.contains(&END), "{}", tokenizer.name());
+            let back: Vec<u8> = tokens.iter().flat_map(|token| tokenizer.bytes(*token)).collect();
+            assert!(String::from_utf8(back).unwrap().ends_with("<|end|> and<|end|><|end|>\n"), "{}", tokenizer.name());
+        }
     }
 
     #[test]
