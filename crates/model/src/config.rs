@@ -48,13 +48,13 @@ pub enum Mlp {
 #[serde(default)]
 pub struct RopeScaling {
     /// What the lowest frequencies are divided by; 1 for no scaling.
-    #[serde(rename = "rope_scaling_factor")]
+    #[serde(rename = "rope_scaling_factor", serialize_with = "shortest")]
     pub factor: f32,
     /// Dimensions that turn at most this often over the original context are divided by the whole factor.
-    #[serde(rename = "rope_scaling_low_freq_factor")]
+    #[serde(rename = "rope_scaling_low_freq_factor", serialize_with = "shortest")]
     pub low_freq_factor: f32,
     /// Dimensions that turn at least this often over it stay as they are.
-    #[serde(rename = "rope_scaling_high_freq_factor")]
+    #[serde(rename = "rope_scaling_high_freq_factor", serialize_with = "shortest")]
     pub high_freq_factor: f32,
     /// Positions of the original context.
     #[serde(rename = "rope_scaling_original_max_position")]
@@ -107,10 +107,12 @@ pub struct Config {
     /// What normalises the residual stream.
     pub norm: Norm,
     /// What the norm adds to the variance or the mean square.
+    #[serde(serialize_with = "shortest")]
     pub norm_eps: f32,
     /// How a token's place is told.
     pub positions: Positions,
     /// With `rope`: the base of the wavelengths, which go from 2 pi to 2 pi times nearly this.
+    #[serde(serialize_with = "shortest")]
     pub rope_theta: f32,
     /// With `rope`: lower frequencies for contexts longer than the one that the model began with.
     #[serde(flatten)]
@@ -123,6 +125,11 @@ pub struct Config {
     pub mlp_bias: bool,
     /// Whether the head is the table of the tokens' vectors.
     pub tied_embeddings: bool,
+}
+
+/// A number with the fewest digits that are it, also where it becomes an f64 on its way to a file.
+fn shortest<S: serde::Serializer>(value: &f32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(tensor::number::shortest(*value))
 }
 
 /// Sizes above this are a mistake: nothing that fits a machine has them.
@@ -230,6 +237,8 @@ mod tests {
             tied_embeddings: false,
         };
         assert_eq!(good.problem(), None);
+        let file = serde_json::to_value(Config { norm_eps: 1e-6, ..good.clone() }).unwrap();
+        assert_eq!((&file["norm_eps"], &file["rope_theta"]), (&1e-6.into(), &1e4.into()));
         let heads = Config { num_heads: 3, ..good.clone() };
         assert_eq!(heads.problem().unwrap(), "hidden_size is 256, which 3 heads (num_heads) do not divide");
         assert!(Config { num_layers: 0, ..good.clone() }.problem().unwrap().starts_with("num_layers is 0"));

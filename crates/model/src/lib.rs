@@ -6,6 +6,6 @@ pub mod text;
 pub mod transformer;
 pub mod weights;
 
-pub use config::{Config, Mixer, Mlp, Norm, Positions};
+pub use config::{Config, Mixer, Mlp, Norm, Positions, RopeScaling};
 pub use folder::{Folder, FolderError};
 pub use transformer::{Cache, KV_CACHE, Sight, Stream, body, head, transformer};

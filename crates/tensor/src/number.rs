@@ -57,6 +57,12 @@ pub fn bits16(dtype: DType, x: f32) -> u16 {
     }
 }
 
+/// The f64 with the fewest decimal digits that is `x` as an f32: what JSON shows as 0.8 and not as 0.800000011920929.
+pub fn shortest(x: f32) -> f64 {
+    // What isn't finite is written and read as well.
+    x.to_string().parse().unwrap_or(x.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +78,14 @@ mod tests {
         assert_eq!(decode(DType::U32, &encode(DType::U32, &[7.0, 4_294_967_295.0])), [7.0, 4_294_967_295.0]);
         assert_eq!(bits16(DType::F16, 1.0 + 1.0 / 2048.0), bits16(DType::F16, 1.0));
         assert!(decode(DType::Bf16, &bits16(DType::Bf16, f32::NAN).to_le_bytes())[0].is_nan());
+    }
+
+    #[test]
+    fn the_shortest_digits_are_the_same_number() {
+        assert_eq!((shortest(0.8), shortest(1e-5), shortest(-1e30), shortest(3.0)), (0.8, 1e-5, -1e30, 3.0));
+        for bits in (0..u32::MAX).step_by(99_991) {
+            let x = f32::from_bits(bits);
+            assert!(x.is_nan() && shortest(x).is_nan() || shortest(x) as f32 == x, "{x:e}");
+        }
     }
 }
