@@ -119,14 +119,7 @@ impl Engine {
         options: Options,
         mut buffers: Vec<(String, Buffer)>,
     ) -> Result<(Engine, Vec<Entry>), Error> {
-        let context = match options.max_context {
-            0 => config.max_context,
-            asked if asked <= config.max_context => asked,
-            asked => {
-                let what = format!("a context of {asked} tokens is asked for; the model has {}", config.max_context);
-                return Err(Error::Request(what));
-            }
-        };
+        let context = context(options.max_context, config.max_context)?;
         let count = options.max_sequences.max(1);
         let blocks = blocks_for(context);
         let shape = Shape { slots: count * blocks * BLOCK, blocks };
@@ -481,6 +474,19 @@ fn write<T: bytemuck::NoUninit>(recording: &mut Recording, name: &str, values: &
     }
 }
 
+/// The positions of a sequence: those that are asked for (0 for all), of those that the model has.
+fn context(asked: usize, model: usize) -> Result<usize, Error> {
+    let context = if asked == 0 { model } else { asked };
+    if context > model {
+        return Err(Error::Request(format!("a context of {asked} tokens is asked for; the model has {model}")));
+    }
+    if context < 2 {
+        let what = format!("a context of {context} token has no room for a prompt and an answer");
+        return Err(Error::Request(format!("{what}\n  help: it must be at least 2; the model has {model}")));
+    }
+    Ok(context)
+}
+
 /// A step's recording, made now if it wasn't needed before.
 fn recorded<'a>(device: &Device, buffers: &[(String, Buffer)], step: &'a mut Step) -> Result<&'a mut Recording, Error> {
     if step.recording.is_none() {
@@ -505,22 +511,59 @@ fn prefill_rows(longest: usize) -> impl Iterator<Item = usize> {
 
 /// A refusal for want of memory, with the context that would fit.
 fn memory(error: PlanError, shape: Shape) -> Error {
-    let PlanError::Memory { device, need, have, note, parts, .. } = &error else { return error.into() };
+    let PlanError::Memory { device, need, have, note, parts, .. } = error else { return error.into() };
     let cache = parts.iter().find(|(name, _)| name == KV_CACHE).map_or(0, |(_, bytes)| *bytes);
-    let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
-    let rest = need.saturating_sub(cache);
     let positions = shape.slots as u64;
-    let fits = have.saturating_sub(rest).checked_div((cache / positions.max(1)).max(1)).unwrap_or(0);
-    let advice = if rest >= *have || fits < BLOCK as u64 {
-        "no context would fit; a smaller model is needed".to_string()
-    } else {
-        format!("a context of {} positions in all would fit", fits / BLOCK as u64 * BLOCK as u64)
-    };
-    Error::Memory(format!(
-        "{device}: {} are needed (model and steps {}, cache of {positions} positions {}), {} are there{note}\n  help: {advice}",
-        gigabytes(*need),
-        gigabytes(rest),
-        gigabytes(cache),
-        gigabytes(*have),
-    ))
+    let left = have.saturating_sub(need.saturating_sub(cache));
+    let fits = left.checked_div(cache.div_ceil(positions.max(1))).unwrap_or(0);
+    let fits = (fits / BLOCK as u64 * BLOCK as u64).min(positions);
+    Error::Memory { device, need, have, note, cache, positions, fits }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(have: u64, parts: &[(&str, u64)]) -> Error {
+        let need = parts.iter().map(|(_, bytes)| bytes).sum();
+        let parts = parts.iter().map(|(name, bytes)| (name.to_string(), *bytes)).collect();
+        let (note, help) = (" (so much is free)".into(), String::new());
+        let error = PlanError::Memory { device: "small".into(), need, have, note, parts, help };
+        memory(error, Shape { slots: 1024, blocks: 32 })
+    }
+
+    #[test]
+    fn a_refusal_says_which_context_fits() {
+        let parts = [("parameters", 4_000_000_000), (KV_CACHE, 2_048_000_000), ("arena", 100_000_000)];
+        let error = refusal(5_000_000_000, &parts);
+        assert!(matches!(error, Error::Memory { cache: 2_048_000_000, positions: 1024, fits: 448, .. }), "{error:?}");
+        let text = error.to_string();
+        let said = "small: 6.1 GB are needed (model and steps 4.1 GB, cache of 1024 positions 2.0 GB), 5.0 GB are there (so much is free)";
+        assert!(
+            text.starts_with(said) && text.ends_with("help: a context of 448 positions in all would fit"),
+            "{text}"
+        );
+        let none = refusal(4_100_000_000, &parts).to_string();
+        assert!(none.ends_with("help: no context would fit; a smaller model is needed"), "{none}");
+        // A model that keeps nothing of what it read.
+        let none = refusal(10, &[("parameters", 20)]);
+        assert!(matches!(none, Error::Memory { cache: 0, fits: 0, .. }), "{none:?}");
+    }
+
+    #[test]
+    fn the_planner_names_the_cache_as_it_is_looked_for() {
+        let device = Device::open(device::Choice::Cpu, &device::Options::default()).unwrap();
+        let spec = graph::Spec { memory_bytes: 1, ..device.spec().clone() };
+        let config = serde_json::json!({
+            "vocab_size": 64, "hidden_size": 32, "num_layers": 2, "num_heads": 2, "num_kv_heads": 1,
+            "intermediate_size": 64, "max_context": 64, "mixer": "attention", "norm": "rms_norm", "norm_eps": 1e-5,
+            "positions": "rope", "rope_theta": 1e4, "mlp": "swiglu", "attention_bias": false, "mlp_bias": false,
+            "tied_embeddings": true,
+        });
+        let config: Config = serde_json::from_value(config).unwrap();
+        let shape = Shape { slots: 64, blocks: 2 };
+        let refused = step::plan(step::decode(&config, shape, 1).unwrap(), &spec, &Tuning::default()).unwrap_err();
+        // Keys and values of 16 f32 in each of 2 layers.
+        assert!(matches!(memory(refused, shape), Error::Memory { cache: 16_384, positions: 64, .. }));
+    }
 }
