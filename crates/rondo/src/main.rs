@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         let dial = Dial::parse(std::env::var_os(VARIABLE).as_deref())?;
         run(cli.verb, dial, &words)
     });
+    // The first thing that went wrong is the one to tell.
+    let outcome = outcome.and_then(|()| cmd::written());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -26,6 +26,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 /// Why a verb ended early, and the exit code that says so.
 #[derive(Debug)]
@@ -89,9 +90,8 @@ pub fn usage_error(error: clap::Error) -> Failure {
     use clap::error::ErrorKind;
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            // Nothing is left to tell a reader who has gone.
-            let _ = error.print();
-            Failure { code: 0, message: String::new() }
+            note(error.print());
+            written().err().unwrap_or(Failure { code: 0, message: String::new() })
         }
         // A verb is missing: its help is the answer.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -256,10 +256,51 @@ pub fn say(text: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{}", terminal::painted(&text.to_string()));
 }
 
-/// Prints the product of a verb on stdout. A reader who has left (`| head`) is no error.
+/// Prints the product of a verb on stdout. A reader who has left (`| head`) is no error; what else keeps it from being
+/// written is one when the verb has ended.
 pub fn product(text: impl Display) {
-    // Nothing is left to tell a reader who has gone, and stderr has had the messages.
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    note(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// Prints a piece of the product at once, and answers whether there is use in more of it.
+pub fn piece(text: &str) -> bool {
+    let mut stdout = std::io::stdout().lock();
+    note(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Why the product isn't whole, if it isn't.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
+
+/// Whether something was written to stdout; why not is kept.
+fn note(outcome: std::io::Result<()>) -> bool {
+    match &outcome {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            UNWRITTEN.get_or_init(|| e.to_string());
+        }
+        // Nothing is left to tell a reader who has gone, and stderr has had the messages.
+        _ => {}
+    }
+    outcome.is_ok()
+}
+
+/// Whether all of the product was written that somebody reads.
+///
+/// # Errors
+/// What was in the way, such as a full disk.
+pub fn written() -> Outcome {
+    note(std::io::stdout().flush());
+    let what = |why: &String| Failure::failed(format!("standard output can't be written: {why}"));
+    UNWRITTEN.get().map_or(Ok(()), |why| Err(what(why)))
+}
+
+/// A whole number of a flag.
+pub fn whole(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("it must be a whole number from 0 to {}", u64::MAX))
+}
+
+/// A number of things that a flag gives.
+pub fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("it must be a whole number from 0 to {}", u32::MAX))
 }
 
 /// Plain data as JSON, indented.

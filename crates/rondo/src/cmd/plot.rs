@@ -18,8 +18,8 @@ pub struct Args {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = what)]
     what: Vec<What>,
     /// Steps that lines are smoothed over, 0 for none [default: a hundredth of the run].
-    #[arg(long, value_name = "STEPS")]
-    smooth: Option<usize>,
+    #[arg(long, value_name = "STEPS", allow_negative_numbers = true, value_parser = super::count)]
+    smooth: Option<u32>,
     /// Losses and gradient norms on a logarithmic axis.
     #[arg(long)]
     log_y: bool,

@@ -20,6 +20,7 @@ pub enum Color {
 pub struct Terminal {
     color: bool,
     live: bool,
+    edits: bool,
     columns: Option<usize>,
 }
 
@@ -38,7 +39,12 @@ impl Terminal {
             Color::Never => false,
             Color::Auto => live && !no_color,
         };
-        Terminal { color, live, columns: columns.and_then(|text| text.parse().ok()).filter(|n| *n > 0) }
+        Terminal {
+            color,
+            live,
+            edits: live && !no_color,
+            columns: columns.and_then(|text| text.parse().ok()).filter(|n| *n > 0),
+        }
     }
 
     /// Says so for the whole process; what was said first holds.
@@ -55,6 +61,11 @@ fn terminal() -> Terminal {
 /// Whether a line on stderr can be updated in place.
 pub fn live() -> bool {
     terminal().live
+}
+
+/// Whether a line that is typed can be edited in place: there is a terminal, and nobody asked for plain text.
+pub fn edits() -> bool {
+    terminal().edits
 }
 
 /// Characters in a row of the terminal, asked for once.
@@ -111,6 +122,7 @@ mod tests {
         assert!(!new(Color::Never, false, Some("xterm")).color);
         assert!(!new(Color::Auto, true, Some("xterm")).color);
         assert!(!new(Color::Auto, false, Some("dumb")).color && !new(Color::Auto, false, Some("dumb")).live);
+        assert!(!new(Color::Always, true, Some("xterm")).edits && !new(Color::Auto, false, Some("dumb")).edits);
         assert_eq!(new(Color::Auto, false, None).columns, Some(20));
     }
 

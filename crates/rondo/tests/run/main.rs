@@ -1,6 +1,8 @@
 //! `rondo run` as a user has it: what was learned comes back, whole characters, one clear error for each bad folder.
 
-#[path = "../../device/tests/there/mod.rs"]
+#[cfg(unix)]
+mod terminal;
+#[path = "../../../device/tests/there/mod.rs"]
 mod there;
 
 use serde_json::Value;
@@ -140,6 +142,9 @@ fn a_prompt_may_be_piped_and_the_answer_may_be_json() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&answer["text"], &answer["finish_reason"]), (&" learning ->".into(), &"context".into()));
     assert_eq!((&answer["prompt_tokens"], &answer["tokens"]), (&4.into(), &12.into()));
+    // In the fewest digits, not as the f32 that it is.
+    let warm = done(runs(), &[&["run", "learned", "Deep", "--json"][..], &CPU].concat());
+    assert!(text(&warm.stdout).contains("\"temperature\": 0.8,"), "{}", text(&warm.stdout));
     assert!(
         answer["tokens_per_second"].as_f64() > Some(0.0) && answer["percent_of_limit"].as_f64() > Some(0.0),
         "{answer}"
@@ -196,6 +201,8 @@ fn folders_and_checkpoints_are_found() {
     expect(&run(&["alone", "Deep", "--checkpoint", "best"]), 2, "it has no checkpoints");
     expect(&run(&["alone", "Deep", "--ctx", "8"]), 0, "context 8 of 16");
     expect(&run(&["alone", "Deep", "--ctx", "17"]), 2, "a context of 17 tokens is asked for; the model has 16");
+    expect(&run(&["alone", "Deep", "--ctx", "1"]), 2, "help: it must be at least 2; the model has 16");
+    expect(&run(&["alone", "Deep", "--ctx", "0"]), 2, "--ctx is 0; it must be at least 2");
     expect(&run(&["alone", "Deep learning -> Deep learning"]), 2, "the prompt has 30 tokens, and the context");
     expect(&run(&["alone", "Deep", "--max-tokens", "0"]), 2, "max_tokens must be at least 1");
     expect(&run(&["alone", "Deep", "--top-p", "1.5"]), 2, "top_p is 1.5");
@@ -215,6 +222,80 @@ fn folders_and_checkpoints_are_found() {
     expect(&output, 0, "this checkpoint is skipped");
     assert_eq!(text(&output.stdout), " learning ->\n");
     expect(&run(&["damaged", "Deep", "--checkpoint", "step-400"]), 3, "model.safetensors");
+}
+
+#[test]
+fn a_folder_without_a_model_says_where_one_is() {
+    let run = |folder: &str| done(runs(), &[&["run", folder, "Deep"][..], &CPU].concat());
+    runs();
+    let place = runs().join("several");
+    for name in ["one", "two"] {
+        let checkpoint = place.join(name).join("checkpoints/step-400");
+        fs::create_dir_all(&checkpoint).unwrap();
+        fs::copy(runs().join("learned/config.toml"), place.join(name).join("config.toml")).unwrap();
+    }
+    expect(&run("several"), 3, "several is neither a run nor a model\n  help: there is in it: rondo run several/one, ");
+    fs::create_dir_all(runs().join("empty")).unwrap();
+    expect(&run("empty"), 3, "empty is neither a run nor a model\n  help: name a run's folder");
+    let said = "learned/checkpoints holds a run's checkpoints\n  help: rondo run learned, or of step 400: rondo run ";
+    expect(&run("learned/checkpoints"), 3, said);
+    // A run that has only begun.
+    let young = runs().join("young");
+    fs::create_dir_all(&young).unwrap();
+    fs::copy(runs().join("learned/config.toml"), young.join("config.toml")).unwrap();
+    for _ in 0..2 {
+        expect(&run("young"), 3, "young: no checkpoint yet; the run saves its first one at step 400");
+        expect(&run("young"), 3, "rondo train --resume young");
+        fs::create_dir_all(young.join("checkpoints")).unwrap();
+    }
+}
+
+#[test]
+fn numbers_below_zero_are_refused_in_words() {
+    let refused = |args: &[&str], said: &str| {
+        let output = done(runs(), &[&["run", "learned", "Deep"], args, &CPU].concat());
+        expect(&output, 2, said);
+        let said = text(&output.stderr);
+        assert!(!said.contains("-- -1"), "{said}");
+    };
+    refused(&["--temperature", "-1"], "temperature is -1; it must be 0 or more");
+    refused(&["--top-p", "-0.5"], "top_p is -0.5; it must be above 0 and at most 1");
+    refused(&["--min-p", "-1"], "min_p is -1; it must be from 0 to 1");
+    for flag in ["--top-k", "--seed", "--max-tokens", "--ctx"] {
+        refused(&[flag, "-1"], "it must be a whole number from 0");
+    }
+    let smooth = done(runs(), &["plot", "learned", "--smooth", "-1"]);
+    expect(&smooth, 2, "it must be a whole number from 0");
+}
+
+#[cfg(unix)]
+#[test]
+fn standard_input_is_read_as_far_as_there_is_use_in_it() {
+    let mut endless = rondo(runs(), &[&["run", "learned"][..], &CPU].concat());
+    let output = endless.stdin(fs::File::open("/dev/zero").unwrap()).output().unwrap();
+    expect(
+        &output,
+        2,
+        "the prompt on standard input is longer than 1.0 MB\n  help: prompt and answer together have 16",
+    );
+    let latin = runs().join("latin.txt");
+    fs::write(&latin, b"Deep\ncaf\xe9").unwrap();
+    let mut latin_1 = rondo(runs(), &[&["run", "learned"][..], &CPU].concat());
+    let output = latin_1.stdin(fs::File::open(latin).unwrap()).output().unwrap();
+    expect(&output, 2, "not valid UTF-8: byte 9 (0xE9, in line 2) begins no character\n  help: this model reads text");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_product_that_cannot_be_written_is_an_error() {
+    let plan = ["plan", "hlx-simple", "--spec", "h200", "--json"];
+    let run = [&["run", "learned", "Deep", "--greedy"][..], &CPU].concat();
+    for args in [&["show", "learned"][..], &["ops"], &plan, &["--help"], &run, &[&run[..], &["--json"]].concat()] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = rondo(runs(), args).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        expect(&output, 1, "standard output can't be written: No space left on device");
+        assert_eq!(text(&output.stderr).matches("can't be written").count(), 1);
+    }
 }
 
 #[test]
