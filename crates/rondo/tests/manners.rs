@@ -269,7 +269,8 @@ fn a_terminal_has_colors_and_a_live_line() {
     let on_terminal = |line: &str, variables: &[(&str, &str)]| {
         let line = format!("{} {line}", env!("CARGO_BIN_EXE_rondo"));
         let mut command = Command::new("script");
-        command.args(["-qec", &line, "/dev/null"]).current_dir(&place.0).env_remove("NO_COLOR").env("TERM", "xterm");
+        command.args(["-qec", &line, "/dev/null"]).current_dir(&place.0).env_remove("NO_COLOR");
+        command.env("TERM", "xterm").env("COLUMNS", "120");
         command.envs(variables.iter().copied()).stdin(std::process::Stdio::null()).output()
     };
     let plain = match on_terminal("show nowhere", &[]) {
