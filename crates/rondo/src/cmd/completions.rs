@@ -6,7 +6,6 @@ use ::train::config::PRESETS;
 use clap::Command;
 use clap::builder::PossibleValuesParser;
 use clap_complete::{Generator, Shell};
-use std::io::Write;
 
 /// Print a completion script for a shell.
 #[derive(clap::Args, Debug)]
@@ -29,8 +28,7 @@ pub fn run(args: Args, command: Command) -> Outcome {
         let script = String::from_utf8_lossy(&script);
         product(super::json(&serde_json::json!({ "shell": args.shell.to_string(), "script": script })));
     } else {
-        // A reader who has left is no error.
-        let _ = std::io::stdout().lock().write_all(&script);
+        super::piece(&String::from_utf8_lossy(&script));
     }
     say(match args.shell {
         Shell::Bash => "Use it: source <(rondo completions bash)",

@@ -125,11 +125,14 @@ fn in_our_words(text: &str) -> String {
 /// The verbs that take `--set KEY=VALUE`, as `verb_of` gives them.
 const TAKES_KEYS: [&str; 3] = [" train", " plan", " tune"];
 
-/// The verb that a message is about, from its line of usage: ` bench train`, or nothing before a verb is known.
+/// The verb that a message is about, from its line of usage: ` bench train`, or nothing before a verb is known. Messages
+/// about a flag's value have no such line.
 fn verb_of(text: &str) -> String {
-    let usage = text.lines().find_map(|line| line.trim().strip_prefix("Usage: rondo "));
+    let Some(usage) = text.lines().find_map(|line| line.trim().strip_prefix("Usage: rondo ")) else {
+        return " VERB".into();
+    };
     let plain = |word: &&str| word.chars().all(|c| c.is_ascii_lowercase());
-    usage.unwrap_or_default().split(' ').take_while(plain).map(|word| format!(" {word}")).collect()
+    usage.split(' ').take_while(plain).map(|word| format!(" {word}")).collect()
 }
 
 /// The flag that isn't known, without its dashes.

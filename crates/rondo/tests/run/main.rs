@@ -263,6 +263,7 @@ fn numbers_below_zero_are_refused_in_words() {
     refused(&["--min-p", "-1"], "min_p is -1; it must be from 0 to 1");
     for flag in ["--top-k", "--seed", "--max-tokens", "--ctx"] {
         refused(&[flag, "-1"], "it must be a whole number from 0");
+        refused(&[flag, "-1"], "help: `rondo help VERB` says what it takes");
     }
     let smooth = done(runs(), &["plot", "learned", "--smooth", "-1"]);
     expect(&smooth, 2, "it must be a whole number from 0");
@@ -290,7 +291,15 @@ fn standard_input_is_read_as_far_as_there_is_use_in_it() {
 fn a_product_that_cannot_be_written_is_an_error() {
     let plan = ["plan", "hlx-simple", "--spec", "h200", "--json"];
     let run = [&["run", "learned", "Deep", "--greedy"][..], &CPU].concat();
-    for args in [&["show", "learned"][..], &["ops"], &plan, &["--help"], &run, &[&run[..], &["--json"]].concat()] {
+    for args in [
+        &["show", "learned"][..],
+        &["ops"],
+        &plan,
+        &["--help"],
+        &["completions", "bash"],
+        &run,
+        &[&run[..], &["--json"]].concat(),
+    ] {
         let full = fs::File::options().write(true).open("/dev/full").unwrap();
         let output = rondo(runs(), args).stdout(full).stderr(Stdio::piped()).output().unwrap();
         expect(&output, 1, "standard output can't be written: No space left on device");
