@@ -205,7 +205,7 @@ pub struct Checkpoint {
     /// Steps between checkpoints; 0 saves at the end only.
     pub every: usize,
     /// Seconds between checkpoints, the first after a fifth of them; 0 leaves it to the steps. Nothing is evaluated for
-    /// them, so that a run's numbers don't depend on its speed.
+    /// them, so that a run's numbers don't depend on its speed; where saving is slow, they are fewer.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub seconds: f64,
     /// The latest checkpoints that are kept, beside the one with the lowest validation loss; 0 keeps all.

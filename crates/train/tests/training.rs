@@ -435,7 +435,7 @@ fn checkpoints_by_time_change_no_number_and_hold_before_the_length_is_set() {
     let place = Place::new("by-time");
     let wsd = ["schedule.kind=wsd", "schedule.warmup_steps=2", "schedule.decay_steps=10", "steps=40"];
     let keys = [&wsd[..], &["eval.fraction=0.25", "eval.every=4"]].concat();
-    // Each step takes longer: there is a checkpoint after each.
+    // Each step takes longer: there is a checkpoint as often as saving allows.
     let often = small(&[&keys[..], &["checkpoint.seconds=1e-6", "checkpoint.keep=2"]].concat());
     let mut run = Run::create(&cpu(1), often, &place.run("often"), Tuning::default()).unwrap();
     run.advance(3, &AtomicBool::new(false), &mut ()).unwrap();
@@ -445,9 +445,9 @@ fn checkpoints_by_time_change_no_number_and_hold_before_the_length_is_set() {
     drop(run);
     let mut witness = Witness::default();
     let mut run = Run::resume(&cpu(2), &place.run("often"), &[], &mut witness).unwrap();
-    assert!(run.step() == 3 && witness.warnings.is_empty(), "step {}: {:?}", run.step(), witness.warnings);
+    assert!((1..=3).contains(&run.step()) && witness.warnings.is_empty(), "{}: {:?}", run.step(), witness.warnings);
     let (resumed, losses) = finish(&mut run, &mut witness);
-    assert_eq!(witness.saved.len(), 9, "{:?}", witness.saved);
+    assert!(witness.saved.contains(&place.run("often").join("checkpoints/step-12")), "{:?}", witness.saved);
 
     let once = small(&[&keys[..], &["schedule.decay_steps=7", "steps=12"]].concat());
     let (whole, expected) = train(&cpu(2), once, &place.run("whole"));
@@ -460,7 +460,7 @@ fn checkpoints_by_time_change_no_number_and_hold_before_the_length_is_set() {
     assert_eq!((evaluations("often"), evaluations("often").len()), (evaluations("whole"), 3));
     let kept: Vec<usize> =
         train::checkpoint::list(&place.run("often").join("checkpoints")).into_iter().map(|c| c.0).collect();
-    assert!(kept.starts_with(&[12, 11]) && kept.len() <= 3, "{kept:?}");
+    assert!(kept[0] == 12 && (2..=3).contains(&kept.len()), "{kept:?}");
 }
 
 #[test]

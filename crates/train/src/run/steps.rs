@@ -20,6 +20,8 @@ const IN_FLIGHT: usize = SLOTS - 2;
 const IN_FLIGHT_MS: f64 = 400.0;
 /// The first checkpoint by time comes after this share of the time between two.
 const FIRST_SAVE: f64 = 0.2;
+/// A checkpoint by time comes no sooner than so many times what the last one took to save: a tenth of a run at most.
+const SAVE_PAUSE: f64 = 9.0;
 
 impl Run {
     /// Trains until the last step, or until `stop` is set; saves at the end in either case.
@@ -82,8 +84,10 @@ impl Run {
                 self.evaluate(observer)?;
             }
             if due {
+                let begun = Instant::now();
                 self.save(observer)?;
-                self.save_due = self.save_after(1.0);
+                let least = SAVE_PAUSE * begun.elapsed().as_secs_f64();
+                self.save_due = self.save_after(self.config.checkpoint.seconds.max(least));
             }
             if sample {
                 self.sample(observer)?;
@@ -102,14 +106,10 @@ impl Run {
         self.save_due.is_some_and(|due| Instant::now() + Duration::from_secs_f64(early) >= due)
     }
 
-    /// When so many times the seconds between checkpoints are over; never without such seconds.
-    fn save_after(&self, times: f64) -> Option<Instant> {
-        let seconds = self.config.checkpoint.seconds;
-        if seconds > 0.0 {
-            Instant::now().checked_add(Duration::try_from_secs_f64(times * seconds).ok()?)
-        } else {
-            None
-        }
+    /// When so many seconds are over; never without checkpoints by time.
+    fn save_after(&self, seconds: f64) -> Option<Instant> {
+        let pause = Duration::try_from_secs_f64(seconds).ok()?;
+        if self.config.checkpoint.seconds > 0.0 { Instant::now().checked_add(pause) } else { None }
     }
 
     /// Whether the step after which `step` steps are done is followed by an evaluation; before a checkpoint it is, but
@@ -173,7 +173,7 @@ impl Run {
     fn begin(&mut self, total: usize) {
         let steps = total.saturating_sub(self.step());
         self.history.reserve(steps.min(1 << 24));
-        self.save_due = self.save_due.or_else(|| self.save_after(FIRST_SAVE));
+        self.save_due = self.save_due.or_else(|| self.save_after(FIRST_SAVE * self.config.checkpoint.seconds));
         self.before_sec = self.elapsed_sec();
         self.books = Books {
             flight: VecDeque::with_capacity(SLOTS),
