@@ -36,6 +36,8 @@ pub fn each_gradient(loss: &Tensor, of: &[Tensor], emit: &GradOps, mut take: imp
         return;
     }
     let wanted: Vec<ValueId> = of.iter().map(Tensor::id).collect();
+    let mut by_value: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
+    wanted.iter().enumerate().for_each(|(i, &id)| by_value.entry(id).or_default().push(i));
     let active = depends_on(&tracer, &wanted);
     let mut grads = BTreeMap::from([(loss.id(), (emit.ones)(loss))]);
     for id in (0..=loss.id()).rev() {
@@ -55,7 +57,7 @@ pub fn each_gradient(loss: &Tensor, of: &[Tensor], emit: &GradOps, mut take: imp
             _ => {}
         }
         // What comes before it in the graph can't read it: all its parts are there.
-        for (i, _) in wanted.iter().enumerate().filter(|(_, w)| **w == id) {
+        for &i in by_value.get(&id).into_iter().flatten() {
             if let Some(gradient) = grads.get(&id) {
                 take(i, gradient.clone());
             }

@@ -2,6 +2,7 @@
 
 mod arena;
 pub mod debug;
+mod depend;
 pub mod grad;
 mod homes;
 pub mod interpret;

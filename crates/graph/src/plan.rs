@@ -1,6 +1,7 @@
 //! `Plan`: launches in order, every tensor at a fixed place, and what must wait for what.
 
 use crate::arena::Arena;
+use crate::depend;
 use crate::homes::{Homes, PlannedCopy};
 use crate::launch::{Launch, Lowering, Operand};
 use crate::op::{Call, Cost, TensorType};
@@ -263,8 +264,11 @@ pub fn plan(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Plan, PlanErr
     let arena = Arena::place(graph, &homes, &lowered, spec)?;
     let mut builder =
         Builder { graph, homes: &homes, arena: &arena, launches: Vec::new(), nodes: Vec::new(), touched: Vec::new() };
+    let mut copies: Vec<&PlannedCopy> = homes.copies.iter().collect();
+    copies.sort_by_key(|copy| copy.before);
+    let mut copies = copies.into_iter().peekable();
     for node in 0..=graph.nodes.len() {
-        for copy in homes.copies.iter().filter(|c| c.before == node) {
+        while let Some(copy) = copies.next_if(|copy| copy.before == node) {
             builder.copy(copy);
         }
         if let Some((lowering, variant)) = lowered.get(node) {
@@ -272,7 +276,7 @@ pub fn plan(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Plan, PlanErr
         }
     }
     let Builder { mut launches, nodes, touched, .. } = builder;
-    depend(&mut launches);
+    depend::depend(&mut launches);
     let lives = arena.lives(&launches, &touched);
     let buffers = homes.buffers(graph, arena.bytes);
     enough(spec, buffers.iter().map(|b| (b.name.clone(), b.bytes)).collect())?;
@@ -367,37 +371,6 @@ fn lower_all(graph: &Graph, spec: &Spec, tuning: &Tuning) -> Result<Lowered, Pla
         Ok(lowered)
     } else {
         Err(PlanError::Unsupported { device: spec.name.clone(), list: refused })
-    }
-}
-
-/// Dependencies by byte ranges: read after write, write after read, write after write; then levels, and only the
-/// dependencies that don't follow from others.
-fn depend(launches: &mut [PlannedLaunch]) {
-    let words = launches.len().div_ceil(64);
-    let mut ancestors: Vec<Vec<u64>> = Vec::with_capacity(launches.len());
-    for j in 0..launches.len() {
-        let conflicts = |i: &usize| {
-            launches[*i].places.iter().any(|(a, how_a)| {
-                launches[j]
-                    .places
-                    .iter()
-                    .any(|(b, how_b)| (*how_a == Access::Write || *how_b == Access::Write) && a.overlaps(b))
-            })
-        };
-        let mut known = vec![0u64; words];
-        let mut after = Vec::new();
-        // From the latest on: what an ancestor of one already taken waits for needs no edge of its own.
-        for i in (0..j).rev() {
-            if known[i / 64] >> (i % 64) & 1 == 0 && conflicts(&i) {
-                after.push(i);
-                known[i / 64] |= 1 << (i % 64);
-                known.iter_mut().zip(&ancestors[i]).for_each(|(k, a)| *k |= a);
-            }
-        }
-        after.reverse();
-        launches[j].level = after.iter().map(|&i| launches[i].level + 1).max().unwrap_or(0);
-        launches[j].after = after;
-        ancestors.push(known);
     }
 }
 

@@ -5,17 +5,175 @@ use crate::trace::{Graph, Node, NodeId, Source, ValueId};
 use std::collections::BTreeMap;
 
 /// The graph with every match of a fused op's pattern replaced; earlier ops of the list match first.
-pub fn fuse(mut graph: Graph, ops: &[&'static OpDef]) -> Graph {
+pub fn fuse(graph: Graph, ops: &[&'static OpDef]) -> Graph {
+    let mut list = List::new(graph);
     for &op in ops {
         let Meaning::Unfused(fusion) = op.meaning else { continue };
         let Some(pattern) = example(op, fusion) else { continue };
-        let mut from = 0;
-        while let Some(found) = (from..graph.nodes.len()).find_map(|node| find(&graph, op, fusion, &pattern, node)) {
-            from = found.position;
-            graph = replace(graph, op, found);
+        let mut next = list.first;
+        while let Some(node) = next {
+            next = match find(&list, op, fusion, &pattern, node) {
+                Some(found) => list.replace(op, found),
+                None => list.next[node],
+            };
         }
     }
-    graph
+    list.graph()
+}
+
+/// A graph whose nodes are a linked list, so that a replacement costs what it replaces and not the whole graph. Nodes keep
+/// their number; a new one is the last, wherever it stands in the list.
+struct List {
+    graph: Graph,
+    first: Option<NodeId>,
+    next: Vec<Option<NodeId>>,
+    before: Vec<Option<NodeId>>,
+    /// Grows along the list.
+    rank: Vec<u64>,
+    alive: Vec<bool>,
+    /// The nodes that read a root value, or a view of it; some may be gone.
+    readers: Vec<Vec<NodeId>>,
+    /// Root values that an output, a state or a pack names.
+    held: Vec<bool>,
+}
+
+/// Between the ranks of neighbours at first.
+const RANKS_BETWEEN: u64 = 1 << 32;
+
+impl List {
+    fn new(graph: Graph) -> List {
+        let count = graph.nodes.len();
+        let mut readers = vec![Vec::new(); graph.values.len()];
+        for (n, node) in graph.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|&id| readers[graph.root(id).0].push(n));
+        }
+        let mut held = vec![false; graph.values.len()];
+        let named = graph.outputs.iter().map(|(_, id)| *id).chain(graph.assignments.iter().map(|(_, v)| *v));
+        let packed = graph.values.iter().flat_map(|v| match &v.source {
+            Source::Pack { parts, .. } => parts.iter().map(|(id, _)| *id).collect(),
+            _ => Vec::new(),
+        });
+        named.chain(packed).for_each(|id| held[graph.root(id).0] = true);
+        List {
+            first: (count > 0).then_some(0),
+            next: (0..count).map(|n| (n + 1 < count).then_some(n + 1)).collect(),
+            before: (0..count).map(|n| n.checked_sub(1)).collect(),
+            rank: (1..=count as u64).map(|n| n * RANKS_BETWEEN).collect(),
+            alive: vec![true; count],
+            readers,
+            held,
+            graph,
+        }
+    }
+
+    /// The node that makes a value, or the value that it is a view of.
+    fn maker(&self, id: ValueId) -> Option<NodeId> {
+        match self.graph.values[self.graph.root(id).0].source {
+            Source::Node { node, .. } => Some(node),
+            _ => None,
+        }
+    }
+
+    /// The node before which the fused one can stand: after what makes its inputs and before what reads its outputs. `None`
+    /// if there is no such place, or if a value that would vanish has another reader.
+    fn position(&self, removed: &[NodeId], inputs: &[ValueId], outputs: &[ValueId]) -> Option<NodeId> {
+        let mut latest = removed.iter().copied().max_by_key(|&n| self.rank[n])?;
+        for &id in removed.iter().flat_map(|&n| &self.graph.nodes[n].outputs) {
+            let vanishes = !outputs.contains(&id);
+            if vanishes && self.held[id] {
+                return None;
+            }
+            for &reader in self.readers[id].iter().filter(|&&n| self.alive[n] && !removed.contains(&n)) {
+                if vanishes {
+                    return None;
+                }
+                latest = if self.rank[reader] < self.rank[latest] { reader } else { latest };
+            }
+        }
+        let is_before = |maker: NodeId| self.rank[maker] < self.rank[latest];
+        inputs.iter().all(|&id| self.maker(id).is_none_or(is_before)).then_some(latest)
+    }
+
+    /// Puts the fused node in, takes the nodes out that it stands for, and answers where to look on.
+    fn replace(&mut self, op: &'static OpDef, found: Match) -> Option<NodeId> {
+        let location = self.graph.nodes[*found.removed.last().expect("a match has nodes")].location;
+        for &id in found.removed.iter().flat_map(|&n| &self.graph.nodes[n].outputs) {
+            self.graph.values[id].source = Source::Removed;
+        }
+        let fused = self.graph.nodes.len();
+        for (output, &id) in found.outputs.iter().enumerate() {
+            self.graph.values[id].source = Source::Node { node: fused, output };
+        }
+        found.inputs.iter().for_each(|&id| self.readers[self.graph.root(id).0].push(fused));
+        self.graph.nodes.push(Node {
+            op,
+            params: found.params,
+            inputs: found.inputs,
+            outputs: found.outputs,
+            location,
+        });
+        let earlier = found.removed.iter().filter(|&&n| self.rank[n] < self.rank[found.position]).count();
+        self.insert(fused, found.position);
+        found.removed.iter().for_each(|&n| self.take_out(n));
+        // As many nodes on as were taken out before it: the search goes on at the same count of nodes.
+        (0..earlier).try_fold(fused, |node, _| self.next[node])
+    }
+
+    fn insert(&mut self, node: NodeId, at: NodeId) {
+        let before = self.before[at];
+        self.next.push(Some(at));
+        self.before.push(before);
+        self.alive.push(true);
+        match before {
+            Some(before) => self.next[before] = Some(node),
+            None => self.first = Some(node),
+        }
+        self.before[at] = Some(node);
+        let low = before.map_or(0, |before| self.rank[before]);
+        self.rank.push(low + (self.rank[at] - low) / 2);
+        if self.rank[node] == low {
+            self.rank_anew();
+        }
+    }
+
+    fn rank_anew(&mut self) {
+        let (mut next, mut rank) = (self.first, 0);
+        while let Some(node) = next {
+            rank += RANKS_BETWEEN;
+            self.rank[node] = rank;
+            next = self.next[node];
+        }
+    }
+
+    fn take_out(&mut self, node: NodeId) {
+        let (before, next) = (self.before[node], self.next[node]);
+        match before {
+            Some(before) => self.next[before] = next,
+            None => self.first = next,
+        }
+        if let Some(next) = next {
+            self.before[next] = before;
+        }
+        self.alive[node] = false;
+    }
+
+    /// The graph, its nodes in the list's order.
+    fn graph(self) -> Graph {
+        let List { mut graph, first, next, .. } = self;
+        let mut old: Vec<Option<Node>> = graph.nodes.into_iter().map(Some).collect();
+        let mut nodes = Vec::new();
+        let mut at = first;
+        while let Some(n) = at {
+            nodes.extend(old[n].take());
+            at = next[n];
+        }
+        for (n, node) in nodes.iter().enumerate() {
+            for (output, &id) in node.outputs.iter().enumerate() {
+                graph.values[id].source = Source::Node { node: n, output };
+            }
+        }
+        Graph { nodes, ..graph }
+    }
 }
 
 /// The unfused graph of `op` at these input types: inputs are named `0`, `1`, ... in order.
@@ -46,7 +204,8 @@ struct Match {
 }
 
 /// The match whose last node is `last`, if there is one.
-fn find(graph: &Graph, op: &'static OpDef, fusion: Fusion, pattern: &Graph, last: NodeId) -> Option<Match> {
+fn find(list: &List, op: &'static OpDef, fusion: Fusion, pattern: &Graph, last: NodeId) -> Option<Match> {
+    let graph = &list.graph;
     let mut bound = Bound { nodes: BTreeMap::new(), inputs: BTreeMap::new() };
     if !bound.node(graph, pattern, pattern.nodes.len().checked_sub(1)?, last) {
         return None;
@@ -72,7 +231,7 @@ fn find(graph: &Graph, op: &'static OpDef, fusion: Fusion, pattern: &Graph, last
     if (op.infer)(&params, &types).ok()? != graph.types(&outputs) {
         return None;
     }
-    let position = position(graph, &removed, &inputs, &outputs)?;
+    let position = list.position(&removed, &inputs, &outputs)?;
     Some(Match { params, inputs, outputs, removed, position })
 }
 
@@ -112,62 +271,4 @@ impl Bound {
             _ => None,
         }
     }
-}
-
-/// Where the fused node can stand: after what makes its inputs and before what reads its outputs. `None` if there is no
-/// such place, or if a value that would vanish has another reader.
-fn position(graph: &Graph, removed: &[NodeId], inputs: &[ValueId], outputs: &[ValueId]) -> Option<NodeId> {
-    let made_at = |id: ValueId| match graph.values[graph.root(id).0].source {
-        Source::Node { node, .. } => node + 1,
-        _ => 0,
-    };
-    let earliest = inputs.iter().map(|&id| made_at(id)).max().unwrap_or(0);
-    let mut latest = *removed.iter().max()?;
-    let made: Vec<ValueId> = removed.iter().flat_map(|&n| graph.nodes[n].outputs.iter().copied()).collect();
-    let vanishes = |id: ValueId| made.contains(&id) && !outputs.contains(&id);
-    for (n, node) in graph.nodes.iter().enumerate().filter(|(n, _)| !removed.contains(n)) {
-        for &id in &node.inputs {
-            let root = graph.root(id).0;
-            if vanishes(root) {
-                return None;
-            }
-            if made.contains(&root) {
-                latest = latest.min(n);
-            }
-        }
-    }
-    let named = graph.outputs.iter().map(|(_, id)| *id).chain(graph.assignments.iter().map(|(_, v)| *v));
-    let packed = graph.values.iter().flat_map(|v| match &v.source {
-        Source::Pack { parts, .. } => parts.iter().map(|(id, _)| *id).collect(),
-        _ => Vec::new(),
-    });
-    if named.chain(packed).any(|id| vanishes(graph.root(id).0)) {
-        return None;
-    }
-    (earliest <= latest).then_some(latest)
-}
-
-fn replace(mut graph: Graph, op: &'static OpDef, found: Match) -> Graph {
-    let location = graph.nodes[*found.removed.last().expect("a match has nodes")].location;
-    for &n in &found.removed {
-        for &id in &graph.nodes[n].outputs {
-            graph.values[id].source = Source::Removed;
-        }
-    }
-    let fused = Node { op, params: found.params, inputs: found.inputs, outputs: found.outputs, location };
-    let mut nodes = Vec::with_capacity(graph.nodes.len());
-    for (n, node) in graph.nodes.into_iter().enumerate() {
-        if n == found.position {
-            nodes.push(fused.clone());
-        }
-        if !found.removed.contains(&n) {
-            nodes.push(node);
-        }
-    }
-    for (n, node) in nodes.iter().enumerate() {
-        for (output, &id) in node.outputs.iter().enumerate() {
-            graph.values[id].source = Source::Node { node: n, output };
-        }
-    }
-    Graph { nodes, ..graph }
 }
