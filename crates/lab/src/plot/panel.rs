@@ -87,9 +87,10 @@ impl Layout<'_> {
             let (_, height) = at((0.0, table));
             let points = vec![(left, height), (right, height)];
             scene.items.push(Item::Line { points, color: TABLE, width: 1.5, dash: Some(6.0), clip: None });
-            // At the left losses are still high: there is room below the line, unless it is the lowest of all.
-            let beside = if height + 24.0 < frame.y + frame.height { height + 17.0 } else { height - 8.0 };
-            scene.text((left + 10.0, beside), format!("table of token pairs  {table:.4}"), 12.5, Anchor::Start, TABLE);
+            // At the right, on the side of the line where no curve ends.
+            let under = curves.iter().filter_map(|curve| curve.points.last()).any(|last| last.1 > table);
+            let beside = if under && height + 24.0 < frame.y + frame.height { height + 17.0 } else { height - 8.0 };
+            scene.text((right - 10.0, beside), format!("table of token pairs  {table:.4}"), 12.5, Anchor::End, TABLE);
         }
         if let Panel::Loss { train: true, .. } = panel {
             self.skipped(scene, frame, &x);
