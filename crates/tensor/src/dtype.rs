@@ -39,7 +39,9 @@ dtypes! {
     F64 "f64" 1 8;
     Bf16 "bf16" 1 2;
     F16 "f16" 1 2;
+    I16 "i16" 1 2;
     I32 "i32" 1 4;
+    I64 "i64" 1 8;
     U32 "u32" 1 4;
     U8 "u8" 1 1;
     I8 "i8" 1 1;
@@ -48,14 +50,24 @@ dtypes! {
     Q5_0 "q5_0" 32 22;
     Q5_1 "q5_1" 32 24;
     Q8_0 "q8_0" 32 34;
+    Q8_1 "q8_1" 32 36;
     Q2_K "q2_k" 256 84;
     Q3_K "q3_k" 256 110;
     Q4_K "q4_k" 256 144;
     Q5_K "q5_k" 256 176;
     Q6_K "q6_k" 256 210;
     Q8_K "q8_k" 256 292;
+    Iq1S "iq1_s" 256 50;
+    Iq1M "iq1_m" 256 56;
+    Iq2Xxs "iq2_xxs" 256 66;
+    Iq2Xs "iq2_xs" 256 74;
+    Iq2S "iq2_s" 256 82;
+    Iq3Xxs "iq3_xxs" 256 98;
+    Iq3S "iq3_s" 256 110;
     Iq4Nl "iq4_nl" 32 18;
     Iq4Xs "iq4_xs" 256 136;
+    Tq1_0 "tq1_0" 256 54;
+    Tq2_0 "tq2_0" 256 66;
     Mxfp4 "mxfp4" 32 17;
 }
 
@@ -70,7 +82,7 @@ impl DType {
 
     /// Whether elements are floating-point numbers or decode to them; integers are not.
     pub fn is_float(self) -> bool {
-        !matches!(self, DType::I32 | DType::U32 | DType::U8 | DType::I8)
+        !matches!(self, DType::I16 | DType::I32 | DType::I64 | DType::U32 | DType::U8 | DType::I8)
     }
 }
 

@@ -1,5 +1,6 @@
-//! Files: what is done to the disk; written whole or not at all; safetensors.
+//! Files: what is done to the disk; written whole or not at all; GGUF and safetensors.
 
 pub mod atomic;
 pub mod disk;
+pub mod gguf;
 pub mod safetensors;
