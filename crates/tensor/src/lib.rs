@@ -4,6 +4,7 @@ pub mod dtype;
 pub mod file;
 pub mod hash;
 pub mod number;
+pub mod quant;
 pub mod rng;
 pub mod shape;
 

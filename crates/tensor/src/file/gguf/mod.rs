@@ -129,7 +129,9 @@ fn dtype_of(number: u32) -> Result<DType, String> {
     Err(match number {
         4 | 5 => format!("element type {number} (Q4_2, Q4_3) was removed from the format: convert the model again"),
         31..=33 | 36..=38 => {
-            format!("element type {number} (a Q4_0 or IQ4_NL rearranged for one kind of processor) was removed from the format: quantize the model again")
+            format!(
+                "element type {number} (a Q4_0 or IQ4_NL rearranged for one kind of processor) was removed from the format: quantize the model again"
+            )
         }
         40 => "element type 40 (NVFP4) is not supported".into(),
         _ => format!("element type {number} is unknown"),

@@ -35,7 +35,8 @@ pub fn parse(bytes: &[u8]) -> Result<Head> {
     let pairs = reader.u64("the number of keys")?;
     reader.fits(pairs_at, "the number of keys", pairs, LEAST_PAIR)?;
     reader.fits(tensors_at, "the number of tensors", tensors, LEAST_TENSOR)?;
-    for (at, field, count) in [(tensors_at, "the number of tensors", tensors), (pairs_at, "the number of keys", pairs)] {
+    for (at, field, count) in [(tensors_at, "the number of tensors", tensors), (pairs_at, "the number of keys", pairs)]
+    {
         if count > MOST_ENTRIES {
             return Err(problem(at, field, format!("it is {count}; more than {MOST_ENTRIES} are refused")));
         }
@@ -80,7 +81,11 @@ fn place(
     let head = reader.at as u64;
     let data_start = aligned(head, alignment).filter(|start| *start <= length || found.is_empty());
     let Some(data_start) = data_start else {
-        return Err(problem(reader.at, "the tensors' data", format!("it is not there: the file ends at byte {length}")));
+        return Err(problem(
+            reader.at,
+            "the tensors' data",
+            format!("it is not there: the file ends at byte {length}"),
+        ));
     };
     let mut ranges = Vec::with_capacity(found.len());
     for (at, tensor) in &mut found {
@@ -354,7 +359,8 @@ impl<'a> Reader<'a> {
         sizes.iter().filter(|size| **size > 0).try_fold(1u64, |p, size| p.checked_mul(*size)).ok_or_else(too_large)?;
         let row = sizes.first().copied().unwrap_or(0);
         if !row.is_multiple_of(dtype.block_elements() as u64) {
-            let what = format!("its rows have {row} elements, which {dtype} blocks of {} don't fill", dtype.block_elements());
+            let what =
+                format!("its rows have {row} elements, which {dtype} blocks of {} don't fill", dtype.block_elements());
             return Err(problem(sizes_at, &field, what));
         }
         let bytes = usize::try_from(elements).ok().and_then(|elements| dtype.bytes(elements));

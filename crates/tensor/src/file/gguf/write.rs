@@ -46,7 +46,8 @@ impl<W: Write> Writer<W> {
         for tensor in tensors {
             let bytes = describe(&mut head, tensor, offset)?;
             expected.push((tensor.name.clone(), bytes));
-            offset = offset.checked_add(bytes).and_then(|end| aligned(end, alignment)).ok_or_else(|| too_large(tensor))?;
+            offset =
+                offset.checked_add(bytes).and_then(|end| aligned(end, alignment)).ok_or_else(|| too_large(tensor))?;
         }
         pad(&mut head, alignment);
         sink.write_all(&head)?;
@@ -99,13 +100,21 @@ pub fn write<W: Write>(sink: W, metadata: &Metadata, tensors: &[(Planned, &[u8])
 fn describe(head: &mut Vec<u8>, tensor: &Planned, offset: u64) -> io::Result<u64> {
     let (name, dtype) = (&tensor.name, tensor.dtype);
     if name.is_empty() || name.len() > LONGEST_NAME {
-        return Err(invalid(format!("tensor `{name}`: GGUF names have 1 to {LONGEST_NAME} bytes, this one {}", name.len())));
+        return Err(invalid(format!(
+            "tensor `{name}`: GGUF names have 1 to {LONGEST_NAME} bytes, this one {}",
+            name.len()
+        )));
     }
-    let sizes: Vec<u64> = if tensor.shape.is_empty() { vec![1] } else { tensor.shape.iter().rev().map(|s| *s as u64).collect() };
+    let sizes: Vec<u64> =
+        if tensor.shape.is_empty() { vec![1] } else { tensor.shape.iter().rev().map(|s| *s as u64).collect() };
     if sizes.len() > MOST_DIMENSIONS {
-        return Err(invalid(format!("tensor `{name}`: GGUF holds {MOST_DIMENSIONS} dimensions at most, this has {}", sizes.len())));
+        return Err(invalid(format!(
+            "tensor `{name}`: GGUF holds {MOST_DIMENSIONS} dimensions at most, this has {}",
+            sizes.len()
+        )));
     }
-    let number = number_of(dtype).ok_or_else(|| invalid(format!("tensor `{name}`: GGUF has no element type {dtype}")))?;
+    let number =
+        number_of(dtype).ok_or_else(|| invalid(format!("tensor `{name}`: GGUF has no element type {dtype}")))?;
     if !tensor.shape.last().is_multiple_of(dtype.block_elements()) {
         let row = tensor.shape.last();
         return Err(invalid(format!("tensor `{name}`: its rows have {row} elements, which {dtype} blocks don't fill")));

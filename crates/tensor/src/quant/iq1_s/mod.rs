@@ -1,0 +1,24 @@
+//! IQ1_S: 8 groups of 32 numbers d (2 s + 1) (c +- 1/8) from four codebook entries. d f16; 32 low bytes of entries; a u16 a group of high bits, s and the sign.
+
+use super::codebook::{IQ1_S, iq1};
+use super::{Format, blocks, half};
+use crate::DType;
+
+/// The format.
+pub const FORMAT: Format = Format { dtype: DType::Iq1S, decode: |bytes, out| blocks(bytes, out, decode) };
+
+fn decode(block: &[u8; 50], out: &mut [f32; 256]) {
+    let d = half(block, 0);
+    for group in 0..8 {
+        let word = u16::from_le_bytes([block[34 + 2 * group], block[35 + 2 * group]]);
+        let scale = d * f32::from(2 * (word >> 12 & 7) + 1);
+        let delta = if word & 0x8000 == 0 { 0.125 } else { -0.125 };
+        for eight in 0..4 {
+            let entry = u16::from(block[2 + 4 * group + eight]) | (word >> (3 * eight) & 7) << 8;
+            let values = iq1(IQ1_S[usize::from(entry)]);
+            for i in 0..8 {
+                out[32 * group + 8 * eight + i] = scale * (values[i] + delta);
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! IQ2_XXS: 8 groups of 32 numbers d (s + 1/2) / 4 from four codebook entries. d f16; a group: 4 entries, then a u32 of 4 x 7 signs and s.
+
+use super::codebook::{IQ2_XXS, even_signs, iq2};
+use super::{Format, blocks, half};
+use crate::DType;
+
+/// The format.
+pub const FORMAT: Format = Format { dtype: DType::Iq2Xxs, decode: |bytes, out| blocks(bytes, out, decode) };
+
+fn decode(block: &[u8; 66], out: &mut [f32; 256]) {
+    let d = half(block, 0);
+    for group in 0..8 {
+        let at = 2 + 8 * group;
+        let word = u32::from_le_bytes([block[at + 4], block[at + 5], block[at + 6], block[at + 7]]);
+        let scale = d * (0.5 + (word >> 28) as f32) * 0.25;
+        for eight in 0..4 {
+            let values = iq2(IQ2_XXS[usize::from(block[at + eight])], even_signs(word >> (7 * eight)));
+            for i in 0..8 {
+                out[32 * group + 8 * eight + i] = scale * values[i];
+            }
+        }
+    }
+}

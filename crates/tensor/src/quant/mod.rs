@@ -1,0 +1,122 @@
+//! Block formats: one folder a format, each with its layout and what its bytes mean in f32.
+//!
+//! The arithmetic of each `decode` is ggml's, operation for operation in f32, so that results agree bit for bit with
+//! the reference in PyPI's gguf package.
+
+mod codebook;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod plain;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod q8_1;
+mod q8_k;
+mod tq1_0;
+mod tq2_0;
+
+use crate::DType;
+
+/// What is known of a format.
+pub struct Format {
+    /// The element type.
+    pub dtype: DType,
+    /// Whole blocks into as many numbers as they hold.
+    decode: fn(&[u8], &mut [f32]),
+}
+
+/// Every format that can be decoded.
+pub const FORMATS: &[&Format] = &[
+    &plain::F32,
+    &plain::F16,
+    &plain::BF16,
+    &q4_0::FORMAT,
+    &q4_1::FORMAT,
+    &q5_0::FORMAT,
+    &q5_1::FORMAT,
+    &q8_0::FORMAT,
+    &q8_1::FORMAT,
+    &q2_k::FORMAT,
+    &q3_k::FORMAT,
+    &q4_k::FORMAT,
+    &q5_k::FORMAT,
+    &q6_k::FORMAT,
+    &q8_k::FORMAT,
+    &tq1_0::FORMAT,
+    &tq2_0::FORMAT,
+    &mxfp4::FORMAT,
+    &iq1_s::FORMAT,
+    &iq1_m::FORMAT,
+    &iq2_xxs::FORMAT,
+    &iq2_xs::FORMAT,
+    &iq2_s::FORMAT,
+    &iq3_xxs::FORMAT,
+    &iq3_s::FORMAT,
+    &iq4_nl::FORMAT,
+    &iq4_xs::FORMAT,
+];
+
+/// The format of an element type.
+pub fn format(dtype: DType) -> Option<&'static Format> {
+    FORMATS.iter().copied().find(|format| format.dtype == dtype)
+}
+
+impl Format {
+    /// Decodes whole blocks: `out.len()` numbers from `bytes`.
+    ///
+    /// # Errors
+    /// When `bytes` are not as many as `out.len()` numbers take.
+    pub fn decode(&self, bytes: &[u8], out: &mut [f32]) -> Result<(), String> {
+        if self.dtype.bytes(out.len()) != Some(bytes.len()) {
+            return Err(format!("{} bytes are not {} numbers of type {}", bytes.len(), out.len(), self.dtype));
+        }
+        (self.decode)(bytes, out);
+        Ok(())
+    }
+}
+
+/// Each block of `BYTES` bytes into `ELEMENTS` numbers.
+fn blocks<const BYTES: usize, const ELEMENTS: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    decode: impl Fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
+) {
+    let (blocks, _) = bytes.as_chunks::<BYTES>();
+    let (outs, _) = out.as_chunks_mut::<ELEMENTS>();
+    blocks.iter().zip(outs).for_each(|(block, out)| decode(block, out));
+}
+
+/// The f16 in two little-endian bytes of a block.
+fn half(block: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// The eight 6-bit scales and eight 6-bit minima that Q4_K and Q5_K pack into 12 bytes.
+fn scales_and_minima(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+    let (mut scales, mut minima) = ([0; 8], [0; 8]);
+    for i in 0..4 {
+        scales[i] = packed[i] & 63;
+        minima[i] = packed[4 + i] & 63;
+        scales[4 + i] = packed[8 + i] & 15 | packed[i] >> 6 << 4;
+        minima[4 + i] = packed[8 + i] >> 4 | packed[4 + i] >> 6 << 4;
+    }
+    (scales, minima)
+}
+
+#[cfg(test)]
+mod tests;

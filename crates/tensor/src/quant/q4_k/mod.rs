@@ -1,0 +1,19 @@
+//! Q4_K: 8 groups of 32 numbers d s q - e m. d and e f16; 12 bytes of 6-bit s and m; 128 bytes of 4-bit q.
+
+use super::{Format, blocks, half, scales_and_minima};
+use crate::DType;
+
+/// The format.
+pub const FORMAT: Format = Format { dtype: DType::Q4_K, decode: |bytes, out| blocks(bytes, out, decode) };
+
+fn decode(block: &[u8; 144], out: &mut [f32; 256]) {
+    let (d, e) = (half(block, 0), half(block, 2));
+    let (scales, minima) = scales_and_minima(block[4..].first_chunk().expect("a block has 144 bytes"));
+    for group in 0..8 {
+        let (scale, minimum) = (d * f32::from(scales[group]), e * f32::from(minima[group]));
+        for i in 0..32 {
+            let q = block[16 + group / 2 * 32 + i] >> (group % 2 * 4) & 15;
+            out[group * 32 + i] = scale * f32::from(q) - minimum;
+        }
+    }
+}
