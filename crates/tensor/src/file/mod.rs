@@ -1,6 +1,7 @@
-//! Files: what is done to the disk; written whole or not at all; GGUF and safetensors.
+//! Files: what is done to the disk; written whole or not at all; read where they lie; GGUF and safetensors.
 
 pub mod atomic;
 pub mod disk;
 pub mod gguf;
+pub mod mmap;
 pub mod safetensors;

@@ -1,10 +1,12 @@
 //! GGUF, versions 2 and 3: metadata and tensors in one file or in parts, as ggml's docs/gguf.md describes it.
 #![forbid(unsafe_code)]
 
+mod open;
 mod read;
 mod value;
 mod write;
 
+pub use open::{File, SPLIT_COUNT_KEY, SPLIT_NUMBER_KEY, SPLIT_TENSORS_KEY, part_name};
 pub use read::parse;
 pub use value::{Array, Kind, Metadata, Value};
 pub use write::{Planned, Writer, write};
@@ -54,7 +56,7 @@ pub struct TensorInfo {
 
 /// What is wrong with a file: where, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("byte {offset}: {field}: {what}")]
+#[error("byte {offset}: {field}: {what}\n  help: {help}")]
 pub struct Problem {
     /// Bytes from the file's start.
     pub offset: u64,
@@ -62,6 +64,23 @@ pub struct Problem {
     pub field: String,
     /// What is wrong with it.
     pub what: String,
+    /// What to do.
+    pub help: &'static str,
+}
+
+/// What to do with most files that are wrong.
+const GET_AGAIN: &str = "the file is damaged or was written wrongly; get it again";
+/// What to do with a file that is right, but nobody reads any more.
+const CONVERT_AGAIN: &str = "convert the original model again, or get a newer file of it";
+
+impl Problem {
+    fn new(offset: u64, field: impl Into<String>, what: impl Into<String>) -> Problem {
+        Problem { offset, field: field.into(), what: what.into(), help: GET_AGAIN }
+    }
+
+    fn help(self, help: &'static str) -> Problem {
+        Problem { help, ..self }
+    }
 }
 
 /// An error with the file's name.
@@ -127,11 +146,9 @@ fn dtype_of(number: u32) -> Result<DType, String> {
         return Ok(*dtype);
     }
     Err(match number {
-        4 | 5 => format!("element type {number} (Q4_2, Q4_3) was removed from the format: convert the model again"),
+        4 | 5 => format!("element type {number} (Q4_2, Q4_3) was removed from the format"),
         31..=33 | 36..=38 => {
-            format!(
-                "element type {number} (a Q4_0 or IQ4_NL rearranged for one kind of processor) was removed from the format: quantize the model again"
-            )
+            format!("element type {number} (rearranged for one kind of processor) was removed from the format")
         }
         40 => "element type 40 (NVFP4) is not supported".into(),
         _ => format!("element type {number} is unknown"),

@@ -1,19 +1,21 @@
 //! The head of a GGUF file from its bytes: nothing in it is believed before it is checked against the file's length.
 
 use super::{
-    ALIGNMENT, ALIGNMENT_KEY, Array, Head, Kind, LONGEST_NAME, MOST_DIMENSIONS, Metadata, Problem, TensorInfo, Value,
-    aligned, dtype_of,
+    ALIGNMENT, ALIGNMENT_KEY, Array, CONVERT_AGAIN, Head, Kind, LONGEST_NAME, MOST_DIMENSIONS, Metadata, Problem,
+    TensorInfo, Value, aligned, dtype_of,
 };
 use crate::Shape;
 use std::collections::HashSet;
 
+/// What to do about a tensor of a type that isn't read.
+const OTHER_TYPE: &str = "get the model in another quantization, or convert the original model again";
 /// Lists within lists go no deeper.
 const DEEPEST: usize = 4;
 /// Longest key, in bytes.
 const LONGEST_KEY: usize = 65_535;
 /// Most tensors, and most keys.
 const MOST_ENTRIES: u64 = 65_536;
-/// Most texts or lists in a list: in memory each takes more than in the file.
+/// Most texts and lists in all lists of a file: in memory each takes more than in the file.
 const MOST_TEXTS: usize = 1 << 21;
 /// Bytes of a key's length, type and least value.
 const LEAST_PAIR: u64 = 8 + 4 + 1;
@@ -27,7 +29,7 @@ type Result<T> = std::result::Result<T, Problem>;
 /// # Errors
 /// Where and what, at the first thing that is wrong. No allocation is larger than the file.
 pub fn parse(bytes: &[u8]) -> Result<Head> {
-    let mut reader = Reader { bytes, at: 0 };
+    let mut reader = Reader { bytes, at: 0, texts: 0 };
     let version = magic_and_version(&mut reader)?;
     let tensors_at = reader.at;
     let tensors = reader.u64("the number of tensors")?;
@@ -55,6 +57,7 @@ pub fn parse(bytes: &[u8]) -> Result<Head> {
             alignment = alignment_of(&value).map_err(|what| problem(value_at, format!("key `{key}`"), what))?;
         }
         metadata.set(key, value);
+        metadata.found_at(at as u64);
     }
     let mut found = Vec::new();
     let mut names = HashSet::new();
@@ -101,7 +104,7 @@ fn place(
         };
         if end > length {
             let what = format!(
-                "it ends at byte {end} but the file has {length}: the file is cut short ({}% is there) or damaged; get it again",
+                "it ends at byte {end} but the file has {length}: it is cut short ({}% is there) or damaged",
                 (u128::from(length) * 100).checked_div(u128::from(end)).unwrap_or(0)
             );
             return Err(problem(*at, field(), what));
@@ -131,27 +134,33 @@ fn magic_and_version(reader: &mut Reader) -> Result<u32> {
     let length = reader.bytes.len();
     let magic = reader.take(4, || "the magic number".into())?;
     if magic != b"GGUF" {
-        let what = match magic {
-            b"ggml" | b"lmgg" | b"fmgg" | b"tjgg" | b"GGML" | b"GGJT" => {
-                "it is a model in a format older than GGUF: convert the original model again".into()
+        let none = format!("it is `{}`, not `GGUF`: this is no GGUF file", magic.escape_ascii());
+        let (what, help) = match magic {
+            b"ggml" | b"lmgg" | b"fmgg" | b"tjgg" | b"GGML" | b"GGMF" | b"GGJT" => {
+                ("it is a model in a format older than GGUF", CONVERT_AGAIN)
             }
             b"vers" if length < 1024 => {
-                "it is a Git LFS pointer, not the model itself: fetch the file with `git lfs pull`".into()
+                ("it is a Git LFS pointer, not the model itself", "fetch the file itself with `git lfs pull`")
             }
-            b"PK\x03\x04" => "it is a zip archive or a PyTorch file, not GGUF".into(),
-            _ => format!("it is `{}`, not `GGUF`: this is no GGUF file", magic.escape_ascii()),
+            b"PK\x03\x04" => {
+                ("it is a zip archive or a PyTorch file, not GGUF", "get the model as GGUF or safetensors")
+            }
+            _ => (none.as_str(), "name a GGUF file"),
         };
-        return Err(problem(0, "the magic number", what));
+        return Err(problem(0, "the magic number", what).help(help));
     }
     let at = reader.at;
     let version = reader.u32("the version")?;
     match version {
         2 | 3 => Ok(version),
-        1 => Err(problem(at, "the version", "it is 1, which nobody reads any more: convert the original model again")),
+        1 => Err(problem(at, "the version", "it is 1, which nobody reads any more").help(CONVERT_AGAIN)),
         _ if matches!(version.swap_bytes(), 1..=3) => {
-            Err(problem(at, "the version", "the file is for big-endian machines: convert the original model again"))
+            Err(problem(at, "the version", "the file is for big-endian machines").help(CONVERT_AGAIN))
         }
-        _ => Err(problem(at, "the version", format!("it is {version}; versions 2 and 3 are supported"))),
+        _ => {
+            let newer = "read it with a newer version of Rondo, or get the model in another file";
+            Err(problem(at, "the version", format!("it is {version}; versions 2 and 3 are supported")).help(newer))
+        }
     }
 }
 
@@ -169,12 +178,14 @@ fn alignment_of(value: &Value) -> std::result::Result<u64, String> {
 }
 
 fn problem(at: usize, field: impl Into<String>, what: impl Into<String>) -> Problem {
-    Problem { offset: at as u64, field: field.into(), what: what.into() }
+    Problem::new(at as u64, field, what)
 }
 
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Texts and lists in lists so far.
+    texts: usize,
 }
 
 macro_rules! numbers {
@@ -297,9 +308,13 @@ impl<'a> Reader<'a> {
             Kind::Array => 12,
         };
         let count = self.fits(count_at, format!("the length of key `{key}`"), count, least)?;
-        if matches!(kind, Kind::String | Kind::Array) && count > MOST_TEXTS {
-            let what = format!("it has {count} values; more than {MOST_TEXTS} texts or lists are refused");
-            return Err(problem(count_at, format!("key `{key}`"), what));
+        if matches!(kind, Kind::String | Kind::Array) {
+            self.texts = self.texts.saturating_add(count);
+            if self.texts > MOST_TEXTS {
+                let what =
+                    format!("it has {count} values; more than {MOST_TEXTS} texts or lists in a file are refused");
+                return Err(problem(count_at, format!("key `{key}`"), what));
+            }
         }
         Ok(match kind {
             Kind::U8 => Array::U8(self.numbers(count, key, u8::from_le_bytes)?),
@@ -351,7 +366,7 @@ impl<'a> Reader<'a> {
             sizes.push(self.u64(&field)?);
         }
         let type_at = self.at;
-        let dtype = dtype_of(self.u32(&field)?).map_err(|what| problem(type_at, &field, what))?;
+        let dtype = dtype_of(self.u32(&field)?).map_err(|what| problem(type_at, &field, what).help(OTHER_TYPE))?;
         let offset = self.u64(&field)?;
         let too_large = || problem(sizes_at, &field, format!("its sizes {sizes:?} are too large"));
         let elements = sizes.iter().try_fold(1u64, |product, size| product.checked_mul(*size)).ok_or_else(too_large)?;

@@ -78,3 +78,98 @@ fn every_truncation_is_an_error() {
         assert!(problem.offset <= length as u64, "{length}: {problem}");
     }
 }
+
+/// A folder of its own for a test, removed at its end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("rondo-gguf-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the folder for temporary files can be written");
+        Folder(path)
+    }
+
+    /// Writes part `number` of `count` (from 1 on) with the tensors named; answers its path.
+    fn part(&self, number: u64, count: u64, says: (u16, u16, i32), names: &[&str]) -> std::path::PathBuf {
+        let metadata: Metadata = [
+            ("general.architecture", Value::String("llama".into())),
+            (SPLIT_NUMBER_KEY, Value::U16(says.0)),
+            (SPLIT_COUNT_KEY, Value::U16(says.1)),
+            (SPLIT_TENSORS_KEY, Value::I32(says.2)),
+        ]
+        .into_iter()
+        .collect();
+        let tensor = |name: &&str| {
+            (Planned { name: (*name).into(), dtype: DType::F32, shape: [2].into() }, vec![number as u8; 8])
+        };
+        let tensors: Vec<_> = names.iter().map(tensor).collect();
+        let path = self.0.join(part_name("model", number, count));
+        std::fs::write(&path, file_of(&metadata, &tensors)).expect("it can be written");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn a_model_in_parts_is_one_model() {
+    let folder = Folder::new("parts");
+    folder.part(1, 3, (0, 3, 4), &["a", "b"]);
+    let second = folder.part(2, 3, (1, 3, 4), &["c"]);
+    folder.part(3, 3, (2, 3, 4), &["d"]);
+    // Any part opens all.
+    let file = File::open(&second).expect("the parts are good");
+    assert_eq!(file.num_tensors(), 4);
+    assert_eq!(file.paths().count(), 3);
+    assert_eq!(file.tensors().map(|(tensor, _)| tensor.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    assert_eq!(file.tensor("c").expect("it is there").1, [2; 8]);
+    assert_eq!(file.path_of("c"), second);
+    assert!(file.tensor("e").is_none());
+    file.unchanged().expect("nobody wrote it");
+    let refused = |path: &std::path::Path, expected: &str| {
+        let error = File::open(path).expect_err("the parts are not of one model").to_string();
+        assert!(error.contains(expected) && error.contains("help: "), "{error}");
+    };
+    // Swapped.
+    folder.part(2, 3, (2, 3, 4), &["d"]);
+    refused(&second, "model-00002-of-00003.gguf: byte 69: key `split.no`: the file says that it is part 3");
+    // Of a model with another number of tensors, of parts, or the same tensors.
+    folder.part(2, 3, (1, 3, 9), &["c"]);
+    refused(&second, "key `split.tensors.count`: it is 9, and 4 in the first part");
+    folder.part(2, 3, (1, 4, 4), &["c"]);
+    refused(&folder.0.join(part_name("model", 1, 3)), "key `split.count`: it is 4, and 3 in the first part");
+    folder.part(2, 3, (1, 3, 4), &["a"]);
+    refused(&second, "tensor `a`: it is in another part too");
+    folder.part(2, 3, (1, 3, 4), &["c", "e"]);
+    refused(&second, "it is 4; the parts have 5 tensors");
+    std::fs::remove_file(&second).expect("it is there");
+    refused(&folder.0.join(part_name("model", 1, 3)), "model-00002-of-00003.gguf: part 2 of 3 is missing");
+    let renamed = folder.0.join("renamed.gguf");
+    std::fs::rename(folder.0.join(part_name("model", 1, 3)), &renamed).expect("it is there");
+    refused(&renamed, "its name doesn't say which");
+}
+
+#[test]
+fn what_is_no_gguf_file_is_named() {
+    let folder = Folder::new("others");
+    let refused = |bytes: &[u8], expected: &str| {
+        let path = folder.0.join("model.gguf");
+        std::fs::write(&path, bytes).expect("it can be written");
+        let error = File::open(&path).expect_err("it is no GGUF file").to_string();
+        assert!(error.contains(expected) && error.contains("model.gguf: byte ") && error.contains("help: "), "{error}");
+    };
+    refused(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "a Git LFS pointer");
+    refused(b"GGJT\x03\0\0\0", "a format older than GGUF");
+    refused(b"FUGG\x03\0\0\0", "it is `FUGG`, not `GGUF`");
+    refused(b"PK\x03\x04rest", "a zip archive or a PyTorch file");
+    refused(b"GGUF\0\0\0\x03", "big-endian");
+    refused(b"GGUF\x04\0\0\0", "it is 4; versions 2 and 3");
+    refused(b"", "it is cut short");
+    assert!(File::open(&folder.0).expect_err("a folder").to_string().contains("it is a folder"));
+    let missing = File::open(&folder.0.join("none.gguf")).expect_err("it isn't there").to_string();
+    assert!(missing.contains("none.gguf: No such file"), "{missing}");
+}

@@ -215,6 +215,8 @@ impl fmt::Display for Value {
 pub struct Metadata {
     pairs: Vec<(String, Value)>,
     places: HashMap<String, usize>,
+    /// Where each pair is in its file; 0 for those that were set later.
+    offsets: Vec<u64>,
 }
 
 impl Metadata {
@@ -231,8 +233,21 @@ impl Metadata {
             None => {
                 self.places.insert(key.clone(), self.pairs.len());
                 self.pairs.push((key, value));
+                self.offsets.push(0);
             }
         }
+    }
+
+    /// Notes where the pair that was added last is in its file.
+    pub(super) fn found_at(&mut self, offset: u64) {
+        if let Some(last) = self.offsets.last_mut() {
+            *last = offset;
+        }
+    }
+
+    /// Bytes from the file's start to a key, if it was read from one.
+    pub fn offset(&self, key: &str) -> Option<u64> {
+        self.places.get(key).and_then(|place| self.offsets.get(*place)).copied()
     }
 
     /// Keys and values, in order.
