@@ -4,4 +4,9 @@ pub mod atomic;
 pub mod disk;
 pub mod gguf;
 pub mod mmap;
+pub mod problem;
 pub mod safetensors;
+pub mod tensors;
+
+pub use problem::{Error, Problem};
+pub use tensors::{Planned, TensorInfo, Tensors};

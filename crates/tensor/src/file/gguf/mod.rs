@@ -6,14 +6,14 @@ mod read;
 mod value;
 mod write;
 
+pub use super::problem::{Error, Problem};
+pub use super::tensors::{Planned, TensorInfo, Tensors};
 pub use open::{File, SPLIT_COUNT_KEY, SPLIT_NUMBER_KEY, SPLIT_TENSORS_KEY, part_name};
 pub use read::parse;
 pub use value::{Array, Kind, Metadata, Value};
-pub use write::{Planned, Writer, write};
+pub use write::{Writer, write};
 
 use crate::DType;
-use crate::Shape;
-use std::path::PathBuf;
 
 /// Data starts, and each tensor in it, at a multiple of this where a file says nothing else.
 pub const ALIGNMENT: u64 = 32;
@@ -39,70 +39,8 @@ pub struct Head {
     pub trailing_bytes: u64,
 }
 
-/// A tensor's place in its file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Its name.
-    pub name: String,
-    /// Element type.
-    pub dtype: DType,
-    /// Sizes, outermost first: the reverse of the file's order.
-    pub shape: Shape,
-    /// Bytes from the file's start.
-    pub offset: u64,
-    /// Bytes of it.
-    pub bytes: u64,
-}
-
-/// What is wrong with a file: where, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("byte {offset}: {field}: {what}\n  help: {help}")]
-pub struct Problem {
-    /// Bytes from the file's start.
-    pub offset: u64,
-    /// Which part of the file: a header field, a key, a tensor.
-    pub field: String,
-    /// What is wrong with it.
-    pub what: String,
-    /// What to do.
-    pub help: &'static str,
-}
-
-/// What to do with most files that are wrong.
-const GET_AGAIN: &str = "the file is damaged or was written wrongly; get it again";
 /// What to do with a file that is right, but nobody reads any more.
 const CONVERT_AGAIN: &str = "convert the original model again, or get a newer file of it";
-
-impl Problem {
-    fn new(offset: u64, field: impl Into<String>, what: impl Into<String>) -> Problem {
-        Problem { offset, field: field.into(), what: what.into(), help: GET_AGAIN }
-    }
-
-    fn help(self, help: &'static str) -> Problem {
-        Problem { help, ..self }
-    }
-}
-
-/// An error with the file's name.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file could not be opened, read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// It isn't a valid GGUF file.
-    #[error("{path}: {problem}")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        problem: Problem,
-    },
-}
 
 /// GGUF's number of each element type; the numbers left out are of types that ggml has removed or Rondo doesn't know.
 const TYPES: &[(u32, DType)] = &[

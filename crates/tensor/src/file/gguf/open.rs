@@ -1,8 +1,7 @@
 //! A GGUF model on disk, in one file or in parts, its tensors read where they lie.
 
-use super::{Error, Head, Metadata, Problem, TensorInfo, parse};
+use super::{Error, Head, Metadata, Problem, TensorInfo, Tensors, parse};
 use crate::file::mmap::Mapped;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Which part of a model a file is, counted from 0.
@@ -23,14 +22,11 @@ pub struct File {
     path: PathBuf,
     metadata: Metadata,
     version: u32,
-    parts: Vec<Part>,
-    /// Part, and place in it, of each tensor by name.
-    places: HashMap<String, (usize, usize)>,
+    tensors: Tensors,
     warnings: Vec<String>,
 }
 
 /// One file of a model.
-#[derive(Debug)]
 struct Part {
     mapped: Mapped,
     head: Head,
@@ -61,11 +57,7 @@ impl File {
         for number in 1..=count {
             let path = name.path(path, number);
             if !path.exists() {
-                let missing = std::io::Error::new(
-                    std::io::ErrorKind::NotFound,
-                    format!("part {number} of {count} is missing\n  help: {PARTS_HELP}"),
-                );
-                return Err(Error::Io { path, source: missing });
+                return Err(Error::missing(&path, &format!("part {number} of {count} is missing"), PARTS_HELP));
             }
             parts.push(part(&path)?);
         }
@@ -74,25 +66,22 @@ impl File {
     }
 
     fn of_parts(path: &Path, mut parts: Vec<Part>) -> Result<File, Error> {
-        let mut places = HashMap::new();
-        let mut warnings = Vec::new();
-        for (index, part) in parts.iter().enumerate() {
-            for (place, tensor) in part.head.tensors.iter().enumerate() {
-                if places.insert(tensor.name.clone(), (index, place)).is_some() {
-                    let field = format!("tensor `{}`", tensor.name);
-                    let what = "it is in another part too: the parts are not of one model";
-                    return Err(wrong(part, &field, what.into(), PARTS_HELP));
-                }
-            }
-            if part.head.trailing_bytes > 0 {
-                let (path, bytes) = (part.mapped.path().display(), part.head.trailing_bytes);
-                warnings.push(format!("{path}: {bytes} bytes after the last tensor belong to nothing"));
-            }
-        }
+        let trailing = |part: &Part| {
+            let (path, bytes) = (part.mapped.path().display(), part.head.trailing_bytes);
+            (bytes > 0).then(|| format!("{path}: {bytes} bytes after the last tensor belong to nothing"))
+        };
+        let warnings = parts.iter().filter_map(trailing).collect();
         let mut first = parts.first_mut().map(|part| &mut part.head);
         let metadata = first.as_mut().map(|head| std::mem::take(&mut head.metadata)).unwrap_or_default();
         let version = first.map_or(3, |head| head.version);
-        Ok(File { path: path.into(), metadata, version, parts, places, warnings })
+        let parts = parts.into_iter().map(|part| (part.mapped, part.head.tensors)).collect();
+        let tensors = Tensors::new(parts, PARTS_HELP)?;
+        Ok(File { path: path.into(), metadata, version, tensors, warnings })
+    }
+
+    /// The file, or the first part.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Keys and values; of a model in parts, the first part's.
@@ -105,38 +94,14 @@ impl File {
         self.version
     }
 
-    /// The tensors with their bytes, in the files' order. Offsets count from the start of the tensor's own file.
-    pub fn tensors(&self) -> impl Iterator<Item = (&TensorInfo, &[u8])> {
-        self.parts.iter().flat_map(|part| part.head.tensors.iter().map(|tensor| (tensor, part.bytes(tensor))))
+    /// The tensors of all parts.
+    pub fn tensors(&self) -> &Tensors {
+        &self.tensors
     }
 
     /// A tensor by its name, with its bytes where they lie in the file.
     pub fn tensor(&self, name: &str) -> Option<(&TensorInfo, &[u8])> {
-        let (part, place) = self.places.get(name)?;
-        let part = self.parts.get(*part)?;
-        let tensor = part.head.tensors.get(*place)?;
-        Some((tensor, part.bytes(tensor)))
-    }
-
-    /// How many tensors there are.
-    pub fn num_tensors(&self) -> usize {
-        self.places.len()
-    }
-
-    /// The file that holds a tensor; the first one for a name that isn't there.
-    pub fn path_of(&self, name: &str) -> &Path {
-        let part = self.places.get(name).and_then(|(part, _)| self.parts.get(*part));
-        part.map_or(&self.path, |part| part.mapped.path())
-    }
-
-    /// The files, in order.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().map(|part| part.mapped.path())
-    }
-
-    /// Bytes of all files.
-    pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|part| part.mapped.bytes().len() as u64).sum()
+        self.tensors.get(name)
     }
 
     /// What is odd about the files, but no reason to refuse them.
@@ -144,52 +109,23 @@ impl File {
         &self.warnings
     }
 
-    /// Checks that no file has changed since it was opened.
-    ///
-    /// # Errors
-    /// When one has, with its name.
-    pub fn unchanged(&self) -> Result<(), Error> {
-        self.parts.iter().try_for_each(|part| {
-            part.mapped.unchanged().map_err(|source| Error::Io { path: part.mapped.path().into(), source })
-        })
-    }
-
-    /// An error about a key of this model, for those who find it wrong.
+    /// An error about a key, for those who find it wrong.
     pub fn key_error(&self, key: &str, what: impl Into<String>, help: &'static str) -> Error {
         let offset = self.metadata.offset(key).unwrap_or(0);
-        let problem = Problem::new(offset, format!("key `{key}`"), what).help(help);
-        Error::Format { path: self.path.clone(), problem }
-    }
-
-    /// An error about a tensor of this model, for those who find it wrong.
-    pub fn tensor_error(&self, name: &str, what: impl Into<String>, help: &'static str) -> Error {
-        let offset = self.tensor(name).map_or(0, |(tensor, _)| tensor.offset);
-        let problem = Problem::new(offset, format!("tensor `{name}`"), what).help(help);
-        Error::Format { path: self.path_of(name).into(), problem }
-    }
-}
-
-impl Part {
-    fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
-        let (Ok(start), Ok(count)) = (usize::try_from(tensor.offset), usize::try_from(tensor.bytes)) else {
-            return &[];
-        };
-        // `parse` has seen that it lies in the file.
-        start.checked_add(count).and_then(|end| self.mapped.bytes().get(start..end)).unwrap_or_default()
+        Problem::new(offset, format!("key `{key}`"), what).help(help).within(&self.path)
     }
 }
 
 fn part(path: &Path) -> Result<Part, Error> {
-    let mapped = Mapped::open(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    let head = parse(mapped.bytes()).map_err(|problem| Error::Format { path: path.into(), problem })?;
+    let mapped = Mapped::open(path).map_err(Error::io(path))?;
+    let head = parse(mapped.bytes()).map_err(|problem| problem.within(path))?;
     Ok(Part { mapped, head })
 }
 
-/// An error about a field of a part: a key, at its place in the file.
-fn wrong(part: &Part, field: &str, what: String, help: &'static str) -> Error {
-    let offset = part.head.metadata.offset(field).unwrap_or(0);
-    let field = if field.contains(' ') { field.to_string() } else { format!("key `{field}`") };
-    Error::Format { path: part.mapped.path().into(), problem: Problem::new(offset, field, what).help(help) }
+/// An error about a key of a part.
+fn wrong(part: &Part, key: &str, what: String, help: &'static str) -> Error {
+    let offset = part.head.metadata.offset(key).unwrap_or(0);
+    Problem::new(offset, format!("key `{key}`"), what).help(help).within(part.mapped.path())
 }
 
 fn split_number(part: &Part, key: &str) -> Result<Option<u64>, Error> {

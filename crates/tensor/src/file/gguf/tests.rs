@@ -123,13 +123,13 @@ fn a_model_in_parts_is_one_model() {
     folder.part(3, 3, (2, 3, 4), &["d"]);
     // Any part opens all.
     let file = File::open(&second).expect("the parts are good");
-    assert_eq!(file.num_tensors(), 4);
-    assert_eq!(file.paths().count(), 3);
-    assert_eq!(file.tensors().map(|(tensor, _)| tensor.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    assert_eq!(file.tensors().len(), 4);
+    assert_eq!(file.tensors().paths().count(), 3);
+    assert_eq!(file.tensors().iter().map(|(tensor, _)| tensor.name.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
     assert_eq!(file.tensor("c").expect("it is there").1, [2; 8]);
-    assert_eq!(file.path_of("c"), second);
+    assert_eq!(file.tensors().path_of("c"), Some(second.as_path()));
     assert!(file.tensor("e").is_none());
-    file.unchanged().expect("nobody wrote it");
+    file.tensors().unchanged().expect("nobody wrote it");
     let refused = |path: &std::path::Path, expected: &str| {
         let error = File::open(path).expect_err("the parts are not of one model").to_string();
         assert!(error.contains(expected) && error.contains("help: "), "{error}");

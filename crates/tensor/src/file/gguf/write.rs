@@ -1,19 +1,9 @@
 //! GGUF version 3 to any sink: the head, then each tensor's bytes in the order of the head.
 
-use super::{ALIGNMENT, ALIGNMENT_KEY, Array, LONGEST_NAME, MOST_DIMENSIONS, Metadata, Value, aligned, number_of};
-use crate::{DType, Shape};
+use super::{
+    ALIGNMENT, ALIGNMENT_KEY, Array, LONGEST_NAME, MOST_DIMENSIONS, Metadata, Planned, Value, aligned, number_of,
+};
 use std::io::{self, Write};
-
-/// A tensor to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// Its name.
-    pub name: String,
-    /// Element type.
-    pub dtype: DType,
-    /// Sizes, outermost first.
-    pub shape: Shape,
-}
 
 /// Writes a file's tensors one after the other, so that they needn't be in memory together.
 pub struct Writer<W: Write> {
@@ -119,14 +109,13 @@ fn describe(head: &mut Vec<u8>, tensor: &Planned, offset: u64) -> io::Result<u64
         let row = tensor.shape.last();
         return Err(invalid(format!("tensor `{name}`: its rows have {row} elements, which {dtype} blocks don't fill")));
     }
-    let elements = tensor.shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size));
-    let bytes = elements.and_then(|elements| dtype.bytes(elements)).ok_or_else(|| too_large(tensor))?;
+    let bytes = tensor.bytes().ok_or_else(|| too_large(tensor))?;
     text(head, name);
     head.extend_from_slice(&(sizes.len() as u32).to_le_bytes());
     sizes.iter().for_each(|size| head.extend_from_slice(&size.to_le_bytes()));
     head.extend_from_slice(&number.to_le_bytes());
     head.extend_from_slice(&offset.to_le_bytes());
-    Ok(bytes as u64)
+    Ok(bytes)
 }
 
 fn too_large(tensor: &Planned) -> io::Error {
