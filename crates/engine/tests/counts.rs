@@ -29,6 +29,7 @@ fn a_decode_step_is_one_submission_and_allocates_nothing() {
         attention_bias: false,
         mlp_bias: false,
         tied_embeddings: false,
+        features: Default::default(),
     };
     let weights = |entry: &graph::trace::Entry| {
         let values = model::weights::initial(entry, std::slice::from_ref(entry), 1);

@@ -27,6 +27,7 @@ fn llama() -> Config {
         attention_bias: false,
         mlp_bias: false,
         tied_embeddings: true,
+        features: Default::default(),
     }
 }
 

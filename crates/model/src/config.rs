@@ -1,5 +1,6 @@
 //! The shape of a transformer as plain data.
 
+use crate::features::Features;
 use ops::rope::Scaling;
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +95,7 @@ pub struct Config {
     pub hidden_size: usize,
     /// Layers, each a mixer and an MLP.
     pub num_layers: usize,
-    /// Attention heads; their width is `hidden_size / num_heads`.
+    /// Attention heads; their width is `hidden_size / num_heads` where `features` says nothing else.
     pub num_heads: usize,
     /// Heads of keys and values, each shared by as many heads of queries; 0 for `num_heads`.
     pub num_kv_heads: usize,
@@ -125,6 +126,9 @@ pub struct Config {
     pub mlp_bias: bool,
     /// Whether the head is the table of the tokens' vectors.
     pub tied_embeddings: bool,
+    /// What the model has beyond that; by default nothing.
+    #[serde(default, skip_serializing_if = "Features::is_none")]
+    pub features: Features,
 }
 
 /// A number with the fewest digits that are it, also where it becomes an f64 on its way to a file.
@@ -149,7 +153,14 @@ impl Config {
         if let Some((name, size)) = sizes.iter().find(|(_, size)| *size == 0 || *size > LARGEST) {
             return Some(format!("{name} is {size}; it must be from 1 to {LARGEST}"));
         }
-        if !self.hidden_size.is_multiple_of(self.num_heads) {
+        if self.num_kv_heads > self.num_heads {
+            let (heads, kv_heads) = (self.num_heads, self.num_kv_heads);
+            return Some(format!("num_kv_heads is {kv_heads}, more than the {heads} heads (num_heads)"));
+        }
+        if let Some(what) = self.features.problem(self.num_layers) {
+            return Some(what);
+        }
+        if self.features.head_dim.is_none() && !self.hidden_size.is_multiple_of(self.num_heads) {
             let (hidden, heads) = (self.hidden_size, self.num_heads);
             return Some(format!("hidden_size is {hidden}, which {heads} heads (num_heads) do not divide"));
         }
@@ -187,22 +198,40 @@ impl Config {
         let (hidden, wide, vocab) = (size(self.hidden_size), size(self.intermediate_size), size(self.vocab_size));
         let linear = |outputs: u128, inputs: u128, bias: bool| outputs * inputs + if bias { outputs } else { 0 };
         let norm = if self.norm == Norm::LayerNorm { 2 * hidden } else { hidden };
-        let mixed = match self.mixer {
-            Mixer::Attention => size(self.num_heads + 2 * self.kv_heads()) * size(self.head_dim()),
-            Mixer::Value => hidden,
+        let head_dim = size(self.head_dim());
+        let (mixed, seen) = match self.mixer {
+            Mixer::Attention => {
+                (size(self.num_heads + 2 * self.kv_heads()) * head_dim, size(self.num_heads) * head_dim)
+            }
+            Mixer::Value => (hidden, hidden),
         };
-        let up = if self.mlp == Mlp::Swiglu { 2 * wide } else { wide };
-        let mix = linear(mixed, hidden, self.attention_bias) + linear(hidden, hidden, self.attention_bias);
-        let mlp = linear(up, hidden, self.mlp_bias) + linear(hidden, wide, self.mlp_bias);
+        let qkv_bias = self.attention_bias || self.features.qkv_bias;
+        let mix = linear(mixed, hidden, qkv_bias) + linear(hidden, seen, self.attention_bias);
+        let mlp = |wide: u128| {
+            let up = if self.mlp == Mlp::Swiglu { 2 * wide } else { wide };
+            linear(up, hidden, self.mlp_bias) + linear(hidden, wide, self.mlp_bias)
+        };
+        let mlp = match &self.features.experts {
+            Some(experts) => size(experts.count) * (mlp(size(experts.intermediate_size)) + hidden),
+            None => mlp(wide),
+        };
+        let norms = if self.features.post_norms { 4 } else { 2 } * norm;
+        let head_norms = if self.features.qk_norm { 2 * head_dim } else { 0 };
         let positions = if self.positions == Positions::Learned { size(self.max_context) * hidden } else { 0 };
         let head = if self.tied_embeddings { 0 } else { vocab * hidden };
-        let layers = size(self.num_layers) * (2 * norm + mix + mlp);
+        let layers = size(self.num_layers) * (norms + head_norms + mix + mlp);
         u64::try_from(vocab * hidden + positions + layers + norm + head).unwrap_or(u64::MAX)
+    }
+
+    /// What of it the transformer can't compute yet, or nothing.
+    pub fn unsupported(&self) -> Option<String> {
+        let missing = self.features.unsupported();
+        (!missing.is_empty()).then(|| format!("the model has {}, which can't be computed yet", missing.join(", ")))
     }
 
     /// Width of one head.
     pub fn head_dim(&self) -> usize {
-        self.hidden_size / self.num_heads
+        self.features.head_dim.unwrap_or(self.hidden_size / self.num_heads)
     }
 
     /// Heads of keys and values.
@@ -235,6 +264,7 @@ mod tests {
             attention_bias: false,
             mlp_bias: true,
             tied_embeddings: false,
+            features: Features::default(),
         };
         assert_eq!(good.problem(), None);
         let file = serde_json::to_value(Config { norm_eps: 1e-6, ..good.clone() }).unwrap();

@@ -88,6 +88,9 @@ pub fn body_in(
     sight: &Sight,
 ) -> Stream {
     let (vocab, hidden, context) = (config.vocab_size, config.hidden_size, config.max_context);
+    if let Some(what) = config.unsupported() {
+        return Stream { x: g.mistake("transformer", what.clone()), table: g.mistake("transformer", what) };
+    }
     let whole = Scope { g, prefix: String::new(), compute };
     let table = whole.parameter("embed_tokens.weight", [vocab, hidden]);
     let mut x = embed(tokens, &table); // [tokens, hidden]
@@ -226,6 +229,7 @@ mod tests {
             attention_bias: false,
             mlp_bias: false,
             tied_embeddings: true,
+            features: Default::default(),
         }
     }
 

@@ -1,0 +1,76 @@
+//! Gemma 2 (arXiv 2408.00118): capped scores and logits, norms on both sides, a window in every other layer.
+#![forbid(unsafe_code)]
+
+use super::{Described, Family, Key, SLIDING_WINDOW, Source, TIED};
+use crate::config::Config;
+use crate::features::SlidingWindow;
+use tensor::file::Error;
+
+const SCORE_CAP: Key = Key("attn_logit_softcapping", "attn_logit_softcapping");
+const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping");
+/// Scores are divided by its square root.
+const SCORE_SCALAR: Key = Key("", "query_pre_attn_scalar");
+/// Layers of the largest model, whose scores are scaled by its width over its heads; GGUF files don't say it.
+const LARGEST_LAYERS: usize = 46;
+
+/// Gemma 2.
+pub static GEMMA2: Family = Family {
+    name: "gemma2",
+    architecture: "gemma2",
+    class: "Gemma2ForCausalLM",
+    model_type: "gemma2",
+    read: |config, source| {
+        gemma(config, source, LARGEST_LAYERS)?;
+        config.features.score_cap = source.number(SCORE_CAP)?;
+        config.features.logit_cap = source.number(LOGIT_CAP)?;
+        let positions = source.size(SLIDING_WINDOW)?.unwrap_or(4096);
+        config.features.sliding_window = Some(SlidingWindow { positions, pattern: 2, rope_theta: None });
+        Ok(())
+    },
+    write: |config, out| {
+        described(config, out);
+        for (key, cap) in [(SCORE_CAP, config.features.score_cap), (LOGIT_CAP, config.features.logit_cap)] {
+            if let Some(cap) = cap {
+                out.number(key, cap);
+            }
+        }
+    },
+    names: NAMES,
+    permuted: false,
+    norms_from_one: true,
+    fused: false,
+};
+
+/// Names of tensors of Gemma 2 and 3.
+pub(super) const NAMES: &[(&str, &str)] = &[
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
+/// What Gemma 2 and 3 have in common; the largest model of each has `largest` layers.
+pub(super) fn gemma(config: &mut Config, source: &Source, largest: usize) -> Result<(), Error> {
+    let even = config.hidden_size as f32 / config.num_heads as f32;
+    let head_dim = config.head_dim() as f32;
+    let unsaid = if config.num_layers == largest { even } else { head_dim };
+    let scalar = source.number(SCORE_SCALAR)?.unwrap_or(unsaid);
+    config.features.score_scale = (scalar != head_dim).then_some(1.0 / scalar.sqrt());
+    config.features.embedding_scale = Some((config.hidden_size as f32).sqrt());
+    config.features.post_norms = true;
+    config.features.gelu_gate = true;
+    // The head is the table of the tokens' vectors where a configuration doesn't say otherwise.
+    if let Source::HuggingFace(_) = source {
+        config.tied_embeddings = source.flag(TIED)?.unwrap_or(true);
+    }
+    Ok(())
+}
+
+/// What Gemma 2 and 3 say in common.
+pub(super) fn described(config: &Config, out: &mut Described) {
+    let scalar = config.features.score_scale.map_or(config.head_dim() as f32, |scale| (1.0 / scale / scale).round());
+    out.number(SCORE_SCALAR, scalar);
+    out.text(Key("", "hidden_activation"), "gelu_pytorch_tanh");
+    if let Some(window) = &config.features.sliding_window {
+        out.size(SLIDING_WINDOW, window.positions);
+    }
+}
