@@ -39,6 +39,7 @@ fn llama() -> Config {
         attention_bias: false,
         mlp_bias: false,
         tied_embeddings: true,
+        features: model::Features::default(),
     }
 }
 

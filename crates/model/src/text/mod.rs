@@ -1,7 +1,11 @@
 //! Text and tokens: tokenizers, and text that arrives token by token.
 
+mod codec;
 mod stream;
 mod tokenizer;
+pub mod vocab;
 
+pub use codec::{Codec, CodecError, of_gguf};
 pub use stream::Stream;
 pub use tokenizer::{END, SMALLEST_VOCABULARY, Tokenizer, utf8};
+pub use vocab::Vocabulary;

@@ -16,6 +16,7 @@ pub mod screen;
 pub mod show;
 pub mod signals;
 pub mod terminal;
+pub mod tokenize;
 pub mod train;
 pub mod tune;
 

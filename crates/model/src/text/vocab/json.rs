@@ -1,0 +1,361 @@
+//! tokenizer.json: read without believing it; byte-pair encodings by our own merging, other models by the tokenizers crate.
+#![forbid(unsafe_code)]
+
+use super::guard;
+use super::pieces::{Pieces, Prefix, SPACE};
+use super::split::Splitter;
+use super::tokens::{Kind, Problem, Special, Tokens, problem, shown};
+use super::{Scheme, Style, Vocabulary};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+
+/// Most tokens of a vocabulary.
+const MOST_TOKENS: usize = 1 << 21;
+
+type Object = Map<String, Value>;
+type Result<T> = std::result::Result<T, Problem>;
+
+impl Vocabulary {
+    /// The vocabulary of a tokenizer.json.
+    ///
+    /// # Errors
+    /// The field that is wrong, and how.
+    pub fn from_json(text: &str) -> Result<Vocabulary> {
+        if text.starts_with("version https://git-lfs") {
+            return Err(problem("the file", "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"));
+        }
+        let all: Value = serde_json::from_str(text).map_err(|e| problem("the file", format!("not valid JSON: {e}")))?;
+        let Value::Object(all) = all else {
+            return Err(problem("the file", "it is no JSON object, so it is no tokenizer.json"));
+        };
+        let model = object(&all, "model")?;
+        guard::check(&all)?;
+        let added = added(&all)?;
+        let mut tokens = tokens(model, &added)?;
+        tokens.control_by_form();
+        if is_true(model, "byte_fallback", false) {
+            tokens.bytes_by_form();
+        }
+        let special = special(&all, &tokens, model)?;
+        let scheme = match own(&all, model, &tokens, special.unknown)? {
+            Some(scheme) => scheme,
+            None => library(all.clone(), &tokens)?,
+        };
+        let mut vocabulary = Vocabulary::new(tokens, special, scheme);
+        vocabulary.swallowing = added.iter().filter(|token| token.swallows).map(|token| token.id).collect();
+        Ok(vocabulary)
+    }
+}
+
+struct Added<'j> {
+    id: u32,
+    text: &'j str,
+    special: bool,
+    swallows: bool,
+}
+
+fn object<'j>(all: &'j Object, key: &str) -> Result<&'j Object> {
+    match all.get(key) {
+        Some(Value::Object(object)) => Ok(object),
+        Some(_) => Err(problem(key, "it must be an object")),
+        None => Err(problem(key, "it is missing, so this is no tokenizer.json")),
+    }
+}
+
+/// Present and not null.
+pub(super) fn present<'j>(all: &'j Object, key: &str) -> Option<&'j Value> {
+    all.get(key).filter(|value| !value.is_null())
+}
+
+pub(super) fn kind(object: &Object) -> Option<&str> {
+    object.get("type").and_then(Value::as_str)
+}
+
+fn is_true(object: &Object, key: &str, otherwise: bool) -> bool {
+    object.get(key).and_then(Value::as_bool).unwrap_or(otherwise)
+}
+
+fn id_of(value: &Value, field: impl Fn() -> String) -> Result<u32> {
+    let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|id| (*id as usize) < MOST_TOKENS);
+    id.ok_or_else(|| {
+        let most = MOST_TOKENS - 1;
+        problem(field(), format!("its id is {value}; it must be a whole number from 0 to {most}"))
+    })
+}
+
+fn added(all: &Object) -> Result<Vec<Added<'_>>> {
+    let list = match present(all, "added_tokens") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(problem("added_tokens", "it must be a list")),
+    };
+    let mut seen = HashMap::new();
+    let mut tokens = Vec::with_capacity(list.len());
+    for (at, entry) in list.iter().enumerate() {
+        let field = || format!("added_tokens[{at}]");
+        let Value::Object(entry) = entry else { return Err(problem(field(), "it must be an object")) };
+        let id = id_of(entry.get("id").unwrap_or(&Value::Null), field)?;
+        let text = entry.get("content").and_then(Value::as_str).unwrap_or_default();
+        if text.is_empty() {
+            return Err(problem(field(), "its `content` is missing or empty"));
+        }
+        if let Some(first) = seen.insert(text, at) {
+            return Err(problem(field(), format!("it is {} again, as added_tokens[{first}] is", shown(text))));
+        }
+        let (special, swallows) = (is_true(entry, "special", false), is_true(entry, "rstrip", false));
+        tokens.push(Added { id, text, special, swallows });
+    }
+    Ok(tokens)
+}
+
+fn tokens(model: &Object, added: &[Added]) -> Result<Tokens> {
+    let mut all: Vec<(u32, &str, Kind)> = match model.get("vocab") {
+        Some(Value::Object(vocab)) => {
+            let mut entries = Vec::with_capacity(vocab.len());
+            for (text, id) in vocab {
+                let id = id_of(id, || format!("model.vocab[{}]", shown(text)))?;
+                entries.push((id, text.as_str(), Kind::Normal));
+            }
+            entries
+        }
+        Some(Value::Array(vocab)) => pieces(vocab)?,
+        _ => return Err(problem("model.vocab", "it is missing, and there is no text without it")),
+    };
+    if all.is_empty() || all.len().saturating_add(added.len()) > MOST_TOKENS {
+        return Err(problem("model.vocab", format!("it has {} tokens; there must be 1 to {MOST_TOKENS}", all.len())));
+    }
+    let ids: HashMap<&str, usize> = all.iter().enumerate().map(|(at, (_, text, _))| (*text, at)).collect();
+    for token in added {
+        let kind = if token.special { Kind::Control } else { Kind::UserDefined };
+        match ids.get(token.text).and_then(|at| all.get_mut(*at)) {
+            Some(known) if known.0 == token.id => known.2 = kind,
+            Some((id, ..)) => {
+                let what = format!("{} has the id {}, and in model.vocab {id}", shown(token.text), token.id);
+                return Err(problem("added_tokens", what));
+            }
+            None => all.push((token.id, token.text, kind)),
+        }
+    }
+    all.sort_unstable_by_key(|(id, ..)| *id);
+    for (expected, pair) in (0u32..).zip(&all) {
+        let (id, text, _) = *pair;
+        if id > expected {
+            return Err(problem(
+                "model.vocab",
+                format!("no token has the id {expected}, and {} has {id}", shown(text)),
+            ));
+        }
+        if id < expected {
+            return Err(problem(
+                "model.vocab",
+                format!("{} has the id {id}, which another token has too", shown(text)),
+            ));
+        }
+    }
+    Ok(Tokens::of(all.into_iter().map(|(_, text, kind)| (text.to_string(), kind)).collect()))
+}
+
+/// Unigram's tokens: a list of texts with scores.
+fn pieces(vocab: &[Value]) -> Result<Vec<(u32, &str, Kind)>> {
+    let mut seen = HashMap::new();
+    let mut all = Vec::with_capacity(vocab.len());
+    for (id, entry) in (0u32..).zip(vocab) {
+        let field = || format!("model.vocab[{id}]");
+        let (Some(text), Some(score), 2) = (
+            entry.get(0).and_then(Value::as_str),
+            entry.get(1).and_then(Value::as_f64),
+            entry.as_array().map_or(0, Vec::len),
+        ) else {
+            return Err(problem(field(), "it must be a text and a score"));
+        };
+        if text.is_empty() || !score.is_finite() || score.abs() > 1e30 {
+            return Err(problem(field(), "its text is empty, or its score isn't finite"));
+        }
+        if let Some(first) = seen.insert(text, id) {
+            return Err(problem(field(), format!("it is {} again, as entry {first} is", shown(text))));
+        }
+        all.push((id, text, Kind::Normal));
+    }
+    Ok(all)
+}
+
+/// The unknown token, and what the template puts around a text.
+fn special(all: &Object, tokens: &Tokens, model: &Object) -> Result<Special> {
+    let mut special = Special::default();
+    if let Some(unknown) = present(model, "unk_token") {
+        let text = unknown.as_str().ok_or_else(|| problem("model.unk_token", "it must be a text"))?;
+        let id = tokens.ids.get(text).copied();
+        special.unknown = Some(id.ok_or_else(|| problem("model.unk_token", format!("{} is no token", shown(text))))?);
+    } else if let Some(unknown) = present(model, "unk_id") {
+        let id = id_of(unknown, || "model.unk_id".into())?;
+        if id as usize >= tokens.len() {
+            return Err(problem("model.unk_id", format!("it is {id}, and there are {} tokens", tokens.len())));
+        }
+        special.unknown = Some(id);
+    }
+    let [before, after] = guard::around(all, tokens)?;
+    (special.add_bos, special.bos) = (before.is_some(), before);
+    (special.add_eos, special.eos) = (after.is_some(), after);
+    special.ends = tokens.ends(special.eos);
+    Ok(special)
+}
+
+/// How text is prepared, where our own merging knows how.
+struct Prepared {
+    nfc: bool,
+    escape: bool,
+    prefix: Prefix,
+}
+
+/// Our own merging, where it means the same; `None` where the crate must do it.
+fn own(all: &Object, model: &Object, tokens: &Tokens, unknown: Option<u32>) -> Result<Option<Scheme>> {
+    let plain = |key: &str| present(model, key).is_none_or(|v| v.as_str() == Some("") || v.as_f64() == Some(0.0));
+    if kind(model).unwrap_or("BPE") != "BPE"
+        || !(plain("dropout") && plain("continuing_subword_prefix") && plain("end_of_word_suffix"))
+    {
+        return Ok(None);
+    }
+    let Some(mut prepared) = normalized(present(all, "normalizer")) else { return Ok(None) };
+    let mut steps = Vec::new();
+    flatten(present(all, "pre_tokenizer"), "pretokenizers", &mut steps);
+    let byte_level = steps.iter().any(|step| kind(step) == Some("ByteLevel"));
+    let Some(splitter) = cut(&steps, &mut prepared) else { return Ok(None) };
+    let merges = merges(model)?;
+    let field = "model.merges";
+    let whole = is_true(model, "ignore_merges", false);
+    if byte_level {
+        if prepared.escape || prepared.prefix != Prefix::Never {
+            return Ok(None);
+        }
+        let mut pieces = Pieces::byte_level(tokens, merges.into_iter(), splitter.unwrap_or_default(), whole, field)?;
+        (pieces.nfc, pieces.unknown) = (prepared.nfc, unknown);
+        return Ok(Some(Scheme::Bytes(pieces)));
+    }
+    let (fuse, fallback) = (is_true(model, "fuse_unk", false), is_true(model, "byte_fallback", false));
+    let mut pieces = Pieces::of_characters(tokens, merges.into_iter(), unknown, fuse, field)?;
+    if !fallback {
+        pieces = pieces.without_bytes();
+    }
+    if let Some(splitter) = splitter {
+        pieces = pieces.cut_by(splitter);
+    }
+    if whole {
+        pieces = pieces.keep_whole(tokens);
+    }
+    (pieces.nfc, pieces.escape, pieces.prefix) = (prepared.nfc, prepared.escape, prepared.prefix);
+    Ok(Some(if prepared.escape { Scheme::Sentence(pieces) } else { Scheme::Characters(pieces) }))
+}
+
+/// Lists a sequence's parts, which may be sequences.
+pub(super) fn flatten<'j>(step: Option<&'j Value>, list: &str, into: &mut Vec<&'j Object>) {
+    let Some(Value::Object(step)) = step else { return };
+    match (kind(step), step.get(list)) {
+        (Some("Sequence"), Some(Value::Array(parts))) => {
+            parts.iter().for_each(|part| flatten(Some(part), list, into));
+        }
+        _ => into.push(step),
+    }
+}
+
+fn normalized(normalizer: Option<&Value>) -> Option<Prepared> {
+    let mut prepared = Prepared { nfc: false, escape: false, prefix: Prefix::Never };
+    let mut steps = Vec::new();
+    flatten(normalizer, "normalizers", &mut steps);
+    let space = SPACE.to_string();
+    for step in steps {
+        let text = |key: &str| step.get(key).and_then(Value::as_str);
+        match kind(step)? {
+            "NFC" if !prepared.escape => prepared.nfc = true,
+            "Prepend" if text("prepend") == Some(&space) && !prepared.escape => prepared.prefix = Prefix::Always,
+            "Replace" => {
+                let pattern = step.get("pattern").and_then(|p| p.get("String")).and_then(Value::as_str);
+                if pattern != Some(" ") || text("content") != Some(&space) {
+                    return None;
+                }
+                prepared.escape = true;
+            }
+            _ => return None,
+        }
+    }
+    // A mark that is put before a text without spaces becoming marks is another scheme.
+    (prepared.escape || prepared.prefix == Prefix::Never).then_some(prepared)
+}
+
+/// The rules of these pre-tokenizers; the inner `None` says that there are none.
+fn cut(steps: &[&Object], prepared: &mut Prepared) -> Option<Option<Splitter>> {
+    let mut splitter = Splitter::default();
+    let mut any = false;
+    for (at, step) in steps.iter().enumerate() {
+        match kind(step)? {
+            "ByteLevel" if at + 1 == steps.len() && !is_true(step, "add_prefix_space", true) => {
+                if is_true(step, "use_regex", true) {
+                    splitter.gpt2();
+                }
+            }
+            "Split" if step.get("behavior").and_then(Value::as_str) == Some("Isolated") => {
+                if is_true(step, "invert", false) {
+                    return None;
+                }
+                let pattern = step.get("pattern")?.get("Regex").and_then(Value::as_str)?;
+                splitter.pattern(pattern).ok()?;
+            }
+            "Digits" => {
+                let each = is_true(step, "individual_digits", false);
+                splitter.pattern(if each { r"\p{N}" } else { r"\p{N}+" }).ok()?;
+            }
+            "Metaspace" if steps.len() == 1 && !prepared.escape => {
+                let replacement = step.get("replacement").and_then(Value::as_str);
+                if replacement != Some("\u{2581}") || is_true(step, "split", true) {
+                    return None;
+                }
+                prepared.escape = true;
+                prepared.prefix = match step.get("prepend_scheme").and_then(Value::as_str) {
+                    Some("never") => Prefix::Never,
+                    Some("first") => Prefix::FirstUnlessSpace,
+                    Some("always") | None => Prefix::UnlessSpace,
+                    Some(_) => return None,
+                };
+                return Some(None);
+            }
+            _ => return None,
+        }
+        any = true;
+    }
+    Some(any.then_some(splitter))
+}
+
+/// Merges as two texts each, in either of their forms.
+pub(super) fn merges(model: &Object) -> Result<Vec<(&str, &str)>> {
+    let Some(Value::Array(list)) = model.get("merges") else {
+        return Err(problem("model.merges", "it is missing, or no list"));
+    };
+    list.iter().enumerate().map(|(rank, entry)| merge(rank, entry)).collect()
+}
+
+fn merge(rank: usize, entry: &Value) -> Result<(&str, &str)> {
+    let pair = match entry {
+        Value::String(merge) => merge.split_once(' ').filter(|(_, right)| !right.contains(' ')),
+        Value::Array(pair) if pair.len() == 2 => {
+            let text = |at: usize| pair.get(at).and_then(Value::as_str);
+            text(0).zip(text(1))
+        }
+        _ => None,
+    };
+    pair.filter(|(left, right)| !left.is_empty() && !right.is_empty()).ok_or_else(|| {
+        let what = format!("it is {}; it must be two tokens", shown(&entry.to_string()));
+        problem(format!("model.merges[{rank}]"), what)
+    })
+}
+
+/// The tokenizers crate on what `guard` has checked, without what we do ourselves.
+fn library(mut all: Object, tokens: &Tokens) -> Result<Scheme> {
+    let style = Style::of(&all);
+    for key in ["truncation", "padding", "post_processor", "decoder"] {
+        all.insert(key.into(), Value::Null);
+    }
+    all.insert("added_tokens".into(), Value::Array(Vec::new()));
+    guard::models(&all, tokens)?;
+    let built = serde_json::from_value::<tokenizers::Tokenizer>(Value::Object(all));
+    let built = built.map_err(|e| problem("the file", e.to_string()))?;
+    Ok(Scheme::Library { built: Box::new(built), style })
+}
