@@ -4,6 +4,7 @@
 //! the reference in PyPI's gguf package.
 
 mod codebook;
+mod common;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -31,6 +32,7 @@ mod tq1_0;
 mod tq2_0;
 
 use crate::DType;
+use common::{blocks, encode_blocks};
 
 /// What is known of a format.
 pub struct Format {
@@ -38,6 +40,8 @@ pub struct Format {
     pub dtype: DType,
     /// Whole blocks into as many numbers as they hold.
     decode: fn(&[u8], &mut [f32]),
+    /// Numbers into whole blocks; `None` for the formats that are only read.
+    encode: Option<fn(&[f32], Option<&[f32]>, &mut [u8])>,
 }
 
 /// Every format that can be decoded.
@@ -82,31 +86,53 @@ impl Format {
     /// # Errors
     /// When `bytes` are not as many as `out.len()` numbers take.
     pub fn decode(&self, bytes: &[u8], out: &mut [f32]) -> Result<(), String> {
-        if self.dtype.bytes(out.len()) != Some(bytes.len()) {
-            return Err(format!("{} bytes are not {} numbers of type {}", bytes.len(), out.len(), self.dtype));
-        }
+        self.check(bytes.len(), out.len())?;
         (self.decode)(bytes, out);
         Ok(())
     }
-}
 
-/// Each block of `BYTES` bytes into `ELEMENTS` numbers.
-fn blocks<const BYTES: usize, const ELEMENTS: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    decode: impl Fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
-) {
-    let (blocks, _) = bytes.as_chunks::<BYTES>();
-    let (outs, _) = out.as_chunks_mut::<ELEMENTS>();
-    blocks.iter().zip(outs).for_each(|(block, out)| decode(block, out));
+    /// Whether numbers can be encoded.
+    pub fn encodes(&self) -> bool {
+        self.encode.is_some()
+    }
+
+    /// Encodes `x` into whole blocks. `importance`, where it is known, weighs each column's squared error: `x` are then
+    /// whole rows of as many columns. Formats that have nothing to choose ignore it.
+    ///
+    /// # Errors
+    /// When `bytes` are not as many as `x` takes, rows are not whole, or the format is only read.
+    pub fn encode(&self, x: &[f32], importance: Option<&[f32]>, bytes: &mut [u8]) -> Result<(), String> {
+        self.check(bytes.len(), x.len())?;
+        let Some(encode) = self.encode else { return Err(format!("{} can be read, not written", self.dtype)) };
+        if let Some(columns) = importance.map(<[f32]>::len) {
+            let block = self.dtype.block_elements();
+            if columns == 0 || !columns.is_multiple_of(block) || !x.len().is_multiple_of(columns) {
+                return Err(format!(
+                    "{} numbers are not whole rows of {columns} columns in blocks of {block}",
+                    x.len()
+                ));
+            }
+        }
+        encode(x, importance, bytes);
+        Ok(())
+    }
+
+    fn check(&self, bytes: usize, elements: usize) -> Result<(), String> {
+        match self.dtype.bytes(elements) {
+            Some(expected) if expected == bytes => Ok(()),
+            _ => Err(format!("{bytes} bytes are not {elements} numbers of type {}", self.dtype)),
+        }
+    }
 }
 
 /// The f16 in two little-endian bytes of a block.
+#[inline(always)]
 fn half(block: &[u8], at: usize) -> f32 {
     half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
 }
 
 /// The eight 6-bit scales and eight 6-bit minima that Q4_K and Q5_K pack into 12 bytes.
+#[inline(always)]
 fn scales_and_minima(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
     let (mut scales, mut minima) = ([0; 8], [0; 8]);
     for i in 0..4 {
@@ -116,6 +142,18 @@ fn scales_and_minima(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
         minima[4 + i] = packed[8 + i] >> 4 | packed[4 + i] >> 6 << 4;
     }
     (scales, minima)
+}
+
+/// The inverse of [`scales_and_minima`].
+#[inline(always)]
+fn pack_scales_and_minima(scales: &[u8; 8], minima: &[u8; 8]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for i in 0..4 {
+        packed[i] = scales[i] | scales[4 + i] >> 4 << 6;
+        packed[4 + i] = minima[i] | minima[4 + i] >> 4 << 6;
+        packed[8 + i] = scales[4 + i] & 15 | minima[4 + i] << 4;
+    }
+    packed
 }
 
 #[cfg(test)]

@@ -1,18 +1,75 @@
 //! Plain numbers, as formats of one element a block.
+#![forbid(unsafe_code)]
 
-use super::{Format, blocks};
+use super::common::simd::{Kernel, fastest};
+use super::{Format, common::blocks};
 use crate::DType;
 
 /// f32.
-pub const F32: Format =
-    Format { dtype: DType::F32, decode: |b, o| blocks::<4, 1>(b, o, |b, o| o[0] = f32::from_le_bytes(*b)) };
+pub const F32: Format = Format {
+    dtype: DType::F32,
+    decode: |b, o| blocks::<4, 1>(b, o, f32_decode),
+    encode: Some(|x, _, b| each::<4>(x, b, f32::to_le_bytes)),
+};
 /// f16.
 pub const F16: Format = Format {
     dtype: DType::F16,
-    decode: |b, o| blocks::<2, 1>(b, o, |b, o| o[0] = half::f16::from_le_bytes(*b).to_f32()),
+    decode: |b, o| blocks::<2, 1>(b, o, f16_decode),
+    encode: Some(|x, _, b| each::<2>(x, b, |x| half::f16::from_f32(x).to_le_bytes())),
 };
 /// bf16.
 pub const BF16: Format = Format {
     dtype: DType::Bf16,
-    decode: |b, o| blocks::<2, 1>(b, o, |b, o| o[0] = half::bf16::from_le_bytes(*b).to_f32()),
+    decode: |b, o| blocks::<2, 1>(b, o, bf16_decode),
+    encode: Some(|x, _, b| fastest(ToBf16 { x, bytes: b })),
 };
+
+#[inline(always)]
+fn f32_decode(block: &[u8; 4], out: &mut [f32; 1]) {
+    out[0] = f32::from_le_bytes(*block);
+}
+
+#[inline(always)]
+fn bf16_decode(block: &[u8; 2], out: &mut [f32; 1]) {
+    out[0] = f32::from_bits(u32::from(u16::from_le_bytes(*block)) << 16);
+}
+
+/// Without branches, so that it is done by vectors; subnormal numbers come out right by the multiplication.
+#[inline(always)]
+fn f16_decode(block: &[u8; 2], out: &mut [f32; 1]) {
+    const REBIAS: f32 = f32::from_bits((127 + 112) << 23); // 2^112
+    let bits = u32::from(u16::from_le_bytes(*block));
+    let shifted = (bits & 0x7FFF) << 13;
+    let finite = (f32::from_bits(shifted) * REBIAS).to_bits();
+    let magnitude = if shifted >= 0x7C00 << 13 { shifted | 0x7F80_0000 } else { finite };
+    out[0] = f32::from_bits(magnitude | (bits & 0x8000) << 16);
+}
+
+/// The upper half of an f32, rounded to nearest, to even in the middle.
+#[inline(always)]
+pub(super) fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+    let quiet = bits >> 16 | 0x40;
+    (if bits & 0x7FFF_FFFF > 0x7F80_0000 { quiet } else { rounded }) as u16
+}
+
+fn each<const BYTES: usize>(x: &[f32], bytes: &mut [u8], encode: impl Fn(f32) -> [u8; BYTES]) {
+    let (outs, _) = bytes.as_chunks_mut::<BYTES>();
+    x.iter().zip(outs).for_each(|(x, out)| *out = encode(*x));
+}
+
+struct ToBf16<'a> {
+    x: &'a [f32],
+    bytes: &'a mut [u8],
+}
+
+impl Kernel for ToBf16<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let (outs, _) = self.bytes.as_chunks_mut::<2>();
+        for (x, out) in self.x.iter().zip(outs) {
+            *out = bf16_bits(*x).to_le_bytes();
+        }
+    }
+}

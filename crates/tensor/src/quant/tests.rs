@@ -50,3 +50,34 @@ fn q8_k_is_its_formula() {
     let mut short = [0f32; 255];
     assert!(format(DType::Q8_K).expect("it is there").decode(&block, &mut short).is_err());
 }
+
+/// About normal numbers of deviation `scale`, the same everywhere.
+pub(super) fn numbers(count: usize, seed: u64, scale: f32) -> Vec<f32> {
+    let mut state = seed;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    let mut normal = || (0..12).map(|_| uniform()).sum::<f32>() - 6.0;
+    (0..count).map(|_| normal() * scale).collect()
+}
+
+/// The root mean squared error of encoding, relative to that of the numbers.
+fn relative_error(format: &Format, x: &[f32], importance: Option<&[f32]>) -> f64 {
+    let mut bytes = vec![0; format.dtype.bytes(x.len()).expect("whole blocks")];
+    format.encode(x, importance, &mut bytes).expect("it encodes");
+    let mut back = vec![0f32; x.len()];
+    format.decode(&bytes, &mut back).expect("whole blocks");
+    let errors: f64 = x.iter().zip(&back).map(|(x, y)| f64::from(x - y).powi(2)).sum();
+    let squares: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+    (errors / squares).sqrt()
+}
+
+#[test]
+fn print_errors() {
+    let x = numbers(1 << 18, 1, 0.02);
+    let w: Vec<f32> = numbers(1024, 5, 1.0).iter().map(|x| x * x).collect();
+    for format in FORMATS.iter().filter(|f| f.encodes()) {
+        eprintln!("{} {:.5} {:.5}", format.dtype, relative_error(format, &x, None), relative_error(format, &x, Some(&w)));
+    }
+}

@@ -5,8 +5,9 @@ use super::{Format, blocks};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Iq1M, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format = Format { dtype: DType::Iq1M, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
 
+#[inline(always)]
 fn decode(block: &[u8; 56], out: &mut [f32; 256]) {
     let scales: [u16; 4] = std::array::from_fn(|i| u16::from_le_bytes([block[48 + 2 * i], block[49 + 2 * i]]));
     let bits = scales.iter().enumerate().fold(0, |bits, (i, word)| bits | (word >> 12) << (4 * i));

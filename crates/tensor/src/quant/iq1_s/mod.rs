@@ -5,8 +5,9 @@ use super::{Format, blocks, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Iq1S, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format = Format { dtype: DType::Iq1S, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
 
+#[inline(always)]
 fn decode(block: &[u8; 50], out: &mut [f32; 256]) {
     let d = half(block, 0);
     for group in 0..8 {

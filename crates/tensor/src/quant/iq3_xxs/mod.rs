@@ -5,11 +5,13 @@ use super::{Format, blocks, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Iq3Xxs, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format =
+    Format { dtype: DType::Iq3Xxs, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
 
 /// What the codes of an entry mean.
 const VALUES: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];
 
+#[inline(always)]
 fn decode(block: &[u8; 98], out: &mut [f32; 256]) {
     let d = half(block, 0);
     for group in 0..8 {

@@ -1,11 +1,18 @@
 //! Q3_K: 16 groups of 16 numbers d (s - 32) (q - 4). 32 bytes of third bits; 64 of low bits; 12 of 6-bit s; d f16.
 
-use super::{Format, blocks, half};
+use super::common::search::{at_least, at_most, inverse, round, sum, symmetric};
+use super::common::{Importance, mean_square, put_half, quantized};
+use super::{Format, blocks, encode_blocks, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Q3_K, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format = Format {
+    dtype: DType::Q3_K,
+    decode: |bytes, out| blocks(bytes, out, decode),
+    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
+};
 
+#[inline(always)]
 fn decode(block: &[u8; 110], out: &mut [f32; 256]) {
     let d = half(block, 108);
     for i in 0..256 {
@@ -18,5 +25,41 @@ fn decode(block: &[u8; 110], out: &mut [f32; 256]) {
         let scale_high = block[104 + group % 4] >> (group / 4 * 2) & 3;
         let scale = (scale_low | scale_high << 4) as i8 - 32;
         out[i] = d * f32::from(scale) * f32::from(low + 4 * third - 4);
+    }
+}
+
+#[inline(always)]
+fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 110]) {
+    let spread = 2.0 * mean_square(x);
+    let (groups, _) = x.as_chunks::<16>();
+    let (mut scales, mut sums) = ([0f32; 16], [0f32; 16]);
+    for group in 0..16 {
+        let x = &groups[group];
+        let weights = importance.weights(16 * group, x, spread, |x| x * x);
+        scales[group] = symmetric(x, &weights, 4.0);
+        sums[group] = sum::<16>(|i| weights[i]);
+    }
+    let d = put_half(block, 108, symmetric(&scales, &sums, 32.0));
+    let factor = inverse(d);
+    block[..108].fill(0);
+    let mut all = [0u8; 256];
+    for group in 0..16 {
+        let scale = at_most(at_least(round(scales[group] * factor), -32.0), 31.0);
+        let packed = (scale + 32.0) as u8;
+        block[96 + group % 8] |= (packed & 15) << (group / 8 * 4);
+        block[104 + group % 4] |= packed >> 4 << (group / 4 * 2);
+        let q = quantized(&groups[group], d * scale, -4.0, 3.0);
+        for i in 0..16 {
+            all[16 * group + i] = (q[i] + 4) as u8;
+        }
+    }
+    for i in 0..32 {
+        block[i] = (0..8).fold(0, |bits, third| bits | (all[32 * third + i] >> 2) << third);
+    }
+    for part in 0..2 {
+        for i in 0..32 {
+            let low = |shift: usize| (all[128 * part + 32 * shift + i] & 3) << (2 * shift);
+            block[32 + 32 * part + i] = low(0) | low(1) | low(2) | low(3);
+        }
     }
 }

@@ -1,11 +1,17 @@
 //! Q5_K: 8 groups of 32 numbers d s q - e m. d and e f16; 12 bytes of 6-bit s and m; 32 of fifth bits; 128 of low bits.
 
-use super::{Format, blocks, half, scales_and_minima};
+use super::common::{Importance, superblock::Search};
+use super::{Format, blocks, encode_blocks, half, pack_scales_and_minima, scales_and_minima};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Q5_K, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format = Format {
+    dtype: DType::Q5_K,
+    decode: |bytes, out| blocks(bytes, out, decode),
+    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
+};
 
+#[inline(always)]
 fn decode(block: &[u8; 176], out: &mut [f32; 256]) {
     let (d, e) = (half(block, 0), half(block, 2));
     let (scales, minima) = scales_and_minima(block[4..].first_chunk().expect("a block has 176 bytes"));
@@ -15,6 +21,25 @@ fn decode(block: &[u8; 176], out: &mut [f32; 256]) {
             let low = block[48 + group / 2 * 32 + i] >> (group % 2 * 4) & 15;
             let q = low | (block[16 + i] >> group & 1) << 4;
             out[group * 32 + i] = scale * f32::from(q) - minimum;
+        }
+    }
+}
+
+const SEARCH: Search = Search { levels: 31.0, most: 63.0, reach: 1.0, floor: 1.0, spread: 2.0 };
+
+#[inline(always)]
+fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 176]) {
+    let groups = SEARCH.encode::<8, 32>(x, importance);
+    block[0..2].copy_from_slice(&groups.d.to_le_bytes());
+    block[2..4].copy_from_slice(&groups.e.to_le_bytes());
+    block[4..16].copy_from_slice(&pack_scales_and_minima(&groups.scales, &groups.minima));
+    let q = &groups.q;
+    for i in 0..32 {
+        block[16 + i] = (0..8).fold(0, |bits, group| bits | (q[32 * group + i] >> 4) << group);
+    }
+    for pair in 0..4 {
+        for i in 0..32 {
+            block[48 + 32 * pair + i] = q[64 * pair + i] & 15 | q[64 * pair + 32 + i] << 4;
         }
     }
 }

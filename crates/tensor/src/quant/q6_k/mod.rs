@@ -1,11 +1,18 @@
 //! Q6_K: 16 groups of 16 numbers d s (q - 32). 128 bytes of low bits, 64 of high bits, 16 signed s, d f16.
 
-use super::{Format, blocks, half};
+use super::common::search::{at_most, inverse, largest, round, symmetric};
+use super::common::{Importance, put_half, quantized};
+use super::{Format, blocks, encode_blocks, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Q6_K, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format = Format {
+    dtype: DType::Q6_K,
+    decode: |bytes, out| blocks(bytes, out, decode),
+    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
+};
 
+#[inline(always)]
 fn decode(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = half(block, 208);
     for i in 0..256 {
@@ -14,5 +21,39 @@ fn decode(block: &[u8; 210], out: &mut [f32; 256]) {
         let high = block[128 + 32 * part + place % 32] >> (place / 32 * 2) & 3;
         let scale = d * f32::from(block[192 + i / 16] as i8);
         out[i] = scale * f32::from((low | high << 4) as i8 - 32);
+    }
+}
+
+#[inline(always)]
+fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 210]) {
+    let (groups, _) = x.as_chunks::<16>();
+    let mut scales = [0f32; 16];
+    for group in 0..16 {
+        let x = &groups[group];
+        let weights = match importance.columns {
+            Some(columns) => std::array::from_fn(|i| columns[16 * group + i]),
+            None => x.map(|x| x * x),
+        };
+        scales[group] = symmetric(x, &weights, 32.0);
+    }
+    let d = put_half(block, 208, largest(&scales) / -128.0);
+    let factor = inverse(d);
+    let mut all = [0u8; 256];
+    for group in 0..16 {
+        let scale = at_most(round(scales[group] * factor), 127.0);
+        block[192 + group] = scale as i8 as u8;
+        let q = quantized(&groups[group], d * scale, -32.0, 31.0);
+        for i in 0..16 {
+            all[16 * group + i] = (q[i] + 32) as u8;
+        }
+    }
+    for part in 0..2 {
+        let q = &all[128 * part..128 * part + 128];
+        for i in 0..64 {
+            block[64 * part + i] = q[i] & 15 | q[64 + i] << 4;
+        }
+        for i in 0..32 {
+            block[128 + 32 * part + i] = q[i] >> 4 | q[32 + i] >> 4 << 2 | q[64 + i] >> 4 << 4 | q[96 + i] >> 4 << 6;
+        }
     }
 }

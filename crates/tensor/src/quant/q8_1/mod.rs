@@ -4,8 +4,9 @@ use super::{Format, blocks, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Q8_1, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format = Format { dtype: DType::Q8_1, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
 
+#[inline(always)]
 fn decode(block: &[u8; 36], out: &mut [f32; 32]) {
     let d = half(block, 0);
     for i in 0..32 {

@@ -4,8 +4,9 @@ use super::{Format, blocks};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Q8_K, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format = Format { dtype: DType::Q8_K, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
 
+#[inline(always)]
 fn decode(block: &[u8; 292], out: &mut [f32; 256]) {
     let d = f32::from_le_bytes([block[0], block[1], block[2], block[3]]);
     for i in 0..256 {

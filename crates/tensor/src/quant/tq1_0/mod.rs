@@ -4,8 +4,10 @@ use super::{Format, blocks, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Tq1_0, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format =
+    Format { dtype: DType::Tq1_0, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
 
+#[inline(always)]
 fn decode(block: &[u8; 54], out: &mut [f32; 256]) {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     let d = half(block, 52);

@@ -4,8 +4,10 @@ use super::{Format, blocks, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Tq2_0, decode: |bytes, out| blocks(bytes, out, decode) };
+pub const FORMAT: Format =
+    Format { dtype: DType::Tq2_0, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
 
+#[inline(always)]
 fn decode(block: &[u8; 66], out: &mut [f32; 256]) {
     let d = half(block, 64);
     for i in 0..256 {
