@@ -19,6 +19,58 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     result.and_then(|()| disk::sync_folder(disk::parent(path)))
 }
 
+/// A file that is being written under a temporary name, to be put in place once it is whole; dropped before, it is gone.
+#[derive(Debug)]
+pub struct Pending {
+    path: PathBuf,
+    temporary: PathBuf,
+    file: Option<disk::File>,
+}
+
+impl Pending {
+    /// Begins a file that will be called `path`; what has that name stays until then.
+    ///
+    /// # Errors
+    /// When none can be made there.
+    pub fn create(path: &Path) -> io::Result<Pending> {
+        let temporary = temporary_name(path);
+        let file = Some(disk::File::create(&temporary)?);
+        Ok(Pending { path: path.into(), temporary, file })
+    }
+
+    /// Makes what was written durable, and gives it its name.
+    ///
+    /// # Errors
+    /// When something of it fails; the old file is then untouched, or the new one is there whole but may not be durable.
+    pub fn commit(mut self) -> io::Result<()> {
+        if let Some(file) = &self.file {
+            file.sync()?;
+            disk::rename(&self.temporary, &self.path)?;
+        }
+        self.file = None;
+        disk::sync_folder(disk::parent(&self.path))
+    }
+}
+
+impl Write for Pending {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.as_mut().map_or(Ok(0), |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), Write::flush)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // The error that ended the writing is the one to report.
+            let _ = disk::remove_file(&self.temporary);
+        }
+    }
+}
+
 /// Writes a file and makes its contents durable, under a name or in a folder that nobody reads yet.
 ///
 /// # Errors

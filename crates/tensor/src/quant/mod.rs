@@ -5,6 +5,7 @@
 
 mod codebook;
 mod common;
+pub mod imatrix;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -28,8 +29,10 @@ mod q6_k;
 mod q8_0;
 mod q8_1;
 mod q8_k;
+pub mod recipe;
 mod tq1_0;
 mod tq2_0;
+pub mod transcode;
 
 use crate::DType;
 use common::{blocks, encode_blocks};

@@ -78,6 +78,11 @@ fn print_errors() {
     let x = numbers(1 << 18, 1, 0.02);
     let w: Vec<f32> = numbers(1024, 5, 1.0).iter().map(|x| x * x).collect();
     for format in FORMATS.iter().filter(|f| f.encodes()) {
-        eprintln!("{} {:.5} {:.5}", format.dtype, relative_error(format, &x, None), relative_error(format, &x, Some(&w)));
+        eprintln!(
+            "{} {:.5} {:.5}",
+            format.dtype,
+            relative_error(format, &x, None),
+            relative_error(format, &x, Some(&w))
+        );
     }
 }
