@@ -12,7 +12,7 @@ fn decode(block: &[u8; 54], out: &mut [f32; 256]) {
     const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
     let d = half(block, 52);
     // Digit `digit` of the fraction byte / 256: the digits before it are shifted out, the next is what 3 times the rest carries.
-    let trit = |byte: u8, digit: usize| (u16::from(byte.wrapping_mul(POWERS[digit])) * 3 >> 8) as i8 - 1;
+    let trit = |byte: u8, digit: usize| ((u16::from(byte.wrapping_mul(POWERS[digit])) * 3) >> 8) as i8 - 1;
     for i in 0..256 {
         let q = match i {
             0..160 => trit(block[i % 32], i / 32),
