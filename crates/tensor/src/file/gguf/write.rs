@@ -10,6 +10,8 @@ pub struct Writer<W: Write> {
     sink: W,
     alignment: u64,
     expected: std::vec::IntoIter<(String, u64)>,
+    /// The tensor that was begun, its bytes, and how many of them are still to come.
+    open: Option<(String, u64, u64)>,
 }
 
 impl<W: Write> Writer<W> {
@@ -41,7 +43,7 @@ impl<W: Write> Writer<W> {
         }
         pad(&mut head, alignment);
         sink.write_all(&head)?;
-        Ok(Writer { sink, alignment, expected: expected.into_iter() })
+        Ok(Writer { sink, alignment, expected: expected.into_iter(), open: None })
     }
 
     /// Writes the next tensor's bytes.
@@ -49,15 +51,33 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the sink fails, or these are not as many bytes as the head says.
     pub fn tensor(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some((name, expected)) = self.expected.next() else {
+        match self.expected.as_slice().first() {
+            Some((name, expected)) if *expected != bytes.len() as u64 => {
+                Err(invalid(format!("tensor `{name}` has {} bytes; the head says {expected}", bytes.len())))
+            }
+            _ => self.piece(bytes),
+        }
+    }
+
+    /// Writes a piece of the next tensor's bytes; what comes after its last is the tensor after it.
+    ///
+    /// # Errors
+    /// When the sink fails, or there are more bytes than the head says.
+    pub fn piece(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let begun = self.open.take().or_else(|| self.expected.next().map(|(name, all)| (name, all, all)));
+        let Some((name, all, left)) = begun else {
             return Err(invalid("there are more tensors than the head names".into()));
         };
-        if expected != bytes.len() as u64 {
-            return Err(invalid(format!("tensor `{name}` has {} bytes; the head says {expected}", bytes.len())));
-        }
+        let Some(left) = left.checked_sub(bytes.len() as u64) else {
+            return Err(invalid(format!("tensor `{name}` has more bytes than the {all} that the head says")));
+        };
         self.sink.write_all(bytes)?;
-        let end = aligned(expected, self.alignment).unwrap_or(expected);
-        let zeros = vec![0; usize::try_from(end.saturating_sub(expected)).unwrap_or(0)];
+        if left > 0 {
+            self.open = Some((name, all, left));
+            return Ok(());
+        }
+        let end = aligned(all, self.alignment).unwrap_or(all);
+        let zeros = vec![0; usize::try_from(end.saturating_sub(all)).unwrap_or(0)];
         self.sink.write_all(&zeros)
     }
 
@@ -66,8 +86,8 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When tensors are missing.
     pub fn finish(mut self) -> io::Result<W> {
-        match self.expected.next() {
-            Some((name, _)) => Err(invalid(format!("tensor `{name}` was not written"))),
+        match self.open.take().map(|(name, ..)| name).or_else(|| self.expected.next().map(|(name, _)| name)) {
+            Some(name) => Err(invalid(format!("tensor `{name}` was not written to its end"))),
             None => Ok(self.sink),
         }
     }
