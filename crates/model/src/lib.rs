@@ -4,6 +4,7 @@ pub mod config;
 pub mod family;
 pub mod features;
 pub mod folder;
+pub mod memory;
 pub mod text;
 pub mod transformer;
 pub mod weights;

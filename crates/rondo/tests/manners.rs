@@ -172,7 +172,7 @@ fn what_is_no_run_is_not_shown() {
     let place = Place::new("none");
     expect(&place.rondo("show nowhere"), 3, "there is no such folder");
     fs::write(place.0.join("model.gguf"), "GGUF").unwrap();
-    expect(&place.rondo("show model.gguf"), 3, "it is a file, and no run's folder");
+    expect(&place.rondo("show model.gguf"), 3, "model.gguf: byte 4: the version: it takes 4 bytes");
     expect(&place.rondo("show ."), 3, "no config.toml");
 }
 

@@ -14,6 +14,7 @@ pub mod run;
 pub mod samples;
 pub mod screen;
 pub mod show;
+pub mod show_file;
 pub mod signals;
 pub mod terminal;
 pub mod tokenize;
@@ -165,6 +166,12 @@ impl From<device::Error> for Failure {
             device::Error::Unavailable { .. } | device::Error::Memory { .. } => Failure::resources(error),
             _ => Failure::failed(error),
         }
+    }
+}
+
+impl From<tensor::file::Error> for Failure {
+    fn from(error: tensor::file::Error) -> Self {
+        Failure::bad_file(error)
     }
 }
 

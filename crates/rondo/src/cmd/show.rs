@@ -1,4 +1,4 @@
-//! `rondo show`: what a run is, how it went, which checkpoints it has, and what can be done with it.
+//! `rondo show`: what a run is, how it went, which checkpoints it has, and what can be done with it; or a model file.
 #![forbid(unsafe_code)]
 
 use super::{Failure, Outcome, product, say};
@@ -10,14 +10,18 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Show what a run is and how it went: configuration, losses, speeds, hashes, checkpoints.
+/// Show what a run is and how it went, or what a model file holds and the memory that running it would take.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A run's folder, such as runs/hlx-full-0.
+    /// A run's folder, such as runs/hlx-full-0; a GGUF or safetensors file; or a folder with a model in safetensors.
+    #[arg(value_name = "RUN_OR_FILE")]
     run: PathBuf,
-    /// Read every byte of the checkpoints and compare it with its SHA-256.
+    /// Read every byte: of checkpoints, to compare it with its SHA-256; of a model, to decode it.
     #[arg(long)]
     verify: bool,
+    /// Of a model, tell the memory for a sequence of N positions; may be repeated.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Vec<u32>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -52,6 +56,10 @@ struct Report {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Outcome {
+    if !args.run.join("config.toml").is_file() && super::show_file::is_model(&args.run) {
+        let contexts: Vec<usize> = args.context.iter().map(|context| *context as usize).collect();
+        return super::show_file::run(&args.run, args.verify, &contexts, args.json);
+    }
     let report = read(&args.run, args.verify)?;
     if args.json {
         product(super::json(&report));
@@ -73,17 +81,14 @@ pub fn run(args: Args) -> Outcome {
 fn read(run: &Path, verify: bool) -> Result<Report, Failure> {
     let name = run.display();
     let bad = |what: &str, help: &str| Failure::bad_file(format!("{name}: {what}\n  help: {help}"));
-    let help = "name a run's folder, such as runs/hlx-full-0";
+    let help = "name a run's folder, such as runs/hlx-full-0, or a model file";
     if !run.exists() {
         let near = ::train::folder::latest(Path::new("runs"), None);
         let help = near.map_or(help.into(), |path| format!("the run that changed last is {}", path.display()));
-        return Err(bad("there is no such folder", &help));
-    }
-    if !run.is_dir() {
-        return Err(bad("it is a file, and no run's folder", help));
+        return Err(bad("there is no such folder or file", &help));
     }
     if !run.join("config.toml").is_file() {
-        return Err(bad("there is no run in it (no config.toml)", help));
+        return Err(bad("there is no run in it (no config.toml), and no model", help));
     }
     let mut unread = Vec::new();
     let overrides = Overrides { file: Some(run.join("config.toml")), ..Overrides::default() };
