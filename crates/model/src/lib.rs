@@ -5,6 +5,7 @@ pub mod family;
 pub mod features;
 pub mod folder;
 pub mod memory;
+pub mod synth;
 pub mod text;
 pub mod transformer;
 pub mod weights;

@@ -16,6 +16,7 @@ pub mod screen;
 pub mod show;
 pub mod show_file;
 pub mod signals;
+pub mod synth;
 pub mod terminal;
 pub mod tokenize;
 pub mod train;
