@@ -1,6 +1,7 @@
 //! From a configuration to a traced step, and the weights that it starts from. Knows ops and graphs, and no device.
 
 pub mod config;
+pub mod convert;
 pub mod family;
 pub mod features;
 pub mod folder;

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod check;
 pub mod completions;
+pub mod convert;
 pub mod debug;
 pub mod demo;
 pub mod doctor;

@@ -1,0 +1,134 @@
+//! Round trips of small models of every kind of tensor name, bit for bit.
+
+use super::*;
+use crate::config::Config;
+use crate::family::{self, Family, preset};
+use crate::features::{Experts, Features};
+use std::path::{Path, PathBuf};
+use tensor::file::gguf as format;
+use tensor::file::gguf::{Array, File, Metadata, Planned, Value};
+use tensor::rng::Philox;
+
+/// A folder of its own for a test, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("rondo-convert-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the folder for temporary files can be written");
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn small(name: &str, features: Features) -> (&'static Family, Config) {
+    let (_, plain) = preset("llama-3.1-8b").expect("it is there");
+    let sizes = Config { vocab_size: 40, hidden_size: 16, num_layers: 2, num_heads: 4, num_kv_heads: 2, ..plain };
+    let family = Family::named(name).expect("it is there");
+    (family, Config { intermediate_size: 24, max_context: 64, features, ..sizes })
+}
+
+/// A file with random tensors, vectors in f32 and matrices in `dtype`, and a tokenizer.
+fn write(path: &Path, family: &Family, config: &Config, dtype: DType) {
+    let mut metadata = Metadata::default();
+    metadata.set("general.architecture", Value::String(family.architecture.into()));
+    metadata.set("general.name", Value::String("small".into()));
+    metadata.set(
+        "general.file_type",
+        Value::U32([(DType::F16, 1), (DType::Bf16, 32)].iter().find(|(d, _)| *d == dtype).map_or(0, |(_, n)| *n)),
+    );
+    family.describe(config).gguf.iter().for_each(|(key, value)| metadata.set(key, value.clone()));
+    metadata.set("general.tags", Value::Array(Array::String(vec!["a".into(), "\u{1F600}\0".into()])));
+    metadata.set("tokenizer.ggml.model", Value::String("gpt2".into()));
+    metadata.set("tokenizer.ggml.pre", Value::String("llama-bpe".into()));
+    let tokens = (0..40).map(|id| if id == 39 { "<end>".into() } else { format!("t{id}") }).collect();
+    metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    metadata.set(
+        "tokenizer.ggml.token_type",
+        Value::Array(Array::I32((0..40).map(|id| if id == 39 { 3 } else { 1 }).collect())),
+    );
+    metadata.set("tokenizer.ggml.merges", Value::Array(Array::String(vec!["t 1".into()])));
+    metadata.set("tokenizer.ggml.eos_token_id", Value::U32(39));
+    metadata.set("odd.float", Value::F32(0.1));
+    let tensors = family.tensors(config).into_iter().map(|expected| {
+        let dtype = if expected.shape.len() == 1 { DType::F32 } else { dtype };
+        let planned = Planned { name: expected.gguf, dtype, shape: expected.shape.into() };
+        let mut numbers = vec![0.0; planned.shape.elements()];
+        Philox::new(1, &planned.name).fill_normal(&mut numbers, 1.0, 0.25);
+        if planned.name == "rope_freqs.weight" {
+            numbers = family::factors(&config.rope_scaling, config.rope_theta, config.head_dim());
+        }
+        let bytes: Vec<u8> = match dtype {
+            DType::F16 => numbers.iter().flat_map(|n| half::f16::from_f32(*n).to_le_bytes()).collect(),
+            DType::Bf16 => numbers.iter().flat_map(|n| half::bf16::from_f32(*n).to_le_bytes()).collect(),
+            _ => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        };
+        (planned, bytes)
+    });
+    let tensors: Vec<_> = tensors.collect();
+    let tensors: Vec<_> = tensors.iter().map(|(planned, bytes)| (planned.clone(), bytes.as_slice())).collect();
+    std::fs::write(path, format::write(Vec::new(), &metadata, &tensors).expect("a vector takes everything"))
+        .expect("it can be written");
+}
+
+fn there_and_back(name: &str, features: Features, dtype: DType) {
+    let folder = Folder::new(name);
+    let (family, config) = small(name, features);
+    let first = folder.0.join("first.gguf");
+    write(&first, family, &config, dtype);
+    let (between, last) = (folder.0.join("between"), folder.0.join("last.gguf"));
+    let file = File::open(&first).expect("it is good");
+    let mut all = |_: &str, _: u64| true;
+    let mut options = Options { to: None, progress: &mut all };
+    let made = to_folder(&file, &between, &mut options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert_eq!(made.warnings, Vec::<String>::new(), "{name}");
+    assert!(between.join("tokenizer.json").exists());
+    to_gguf(&between, &last, &mut options).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let back = File::open(&last).expect("it is good");
+    assert_eq!(back.metadata(), file.metadata(), "{name}");
+    for ((a, a_bytes), (b, b_bytes)) in file.tensors().iter().zip(back.tensors().iter()) {
+        assert_eq!((&a.name, a.dtype, &a.shape), (&b.name, b.dtype, &b.shape), "{name}");
+        assert!(a_bytes == b_bytes, "{name}: {}", a.name);
+    }
+    // Nothing is written over, and what is stopped leaves nothing.
+    assert!(
+        to_folder(&file, &between, &mut options).expect_err("it is there").to_string().contains("it is there already")
+    );
+    let mut stop = |_: &str, _: u64| false;
+    let stopped = folder.0.join("stopped");
+    let mut options = Options { to: None, progress: &mut stop };
+    assert!(matches!(to_folder(&file, &stopped, &mut options), Err(ConvertError::Stopped)));
+    let names: Vec<_> = std::fs::read_dir(&folder.0).expect("it is there").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+}
+
+#[test]
+fn every_tensor_and_key_comes_back() {
+    let experts = |intermediate_size| Some(Experts { count: 4, per_token: 2, intermediate_size, normalized: true });
+    there_and_back("llama", Features::default(), DType::F16);
+    there_and_back("mixtral", Features { experts: experts(24), ..Features::default() }, DType::Bf16);
+    there_and_back("qwen2", Features { qkv_bias: true, ..Features::default() }, DType::Bf16);
+    let wide = Features { head_dim: Some(8), qk_norm: true, ..Features::default() };
+    there_and_back("qwen3", wide.clone(), DType::F32);
+    there_and_back("qwen3moe", Features { experts: experts(6), ..wide }, DType::F16);
+}
+
+/// The rows of queries and keys lie in GGUF as llama.cpp's converter puts them.
+#[test]
+fn rows_of_heads_are_paired() {
+    // 2 heads of 4 rows, a byte a row.
+    let rows = [0u8, 1, 2, 3, 10, 11, 12, 13];
+    let bytes: Vec<u8> = rows.iter().flat_map(|row| f32::from(*row).to_le_bytes()).collect();
+    let change = crate::family::Change::Paired { heads: 2 };
+    let types = (DType::F32, DType::F32);
+    let paired = numbers::converted(&bytes, 8, types, change, numbers::Way::ToGguf).expect("whole heads");
+    let values: Vec<f32> = paired.as_chunks::<4>().0.iter().map(|n| f32::from_le_bytes(*n)).collect();
+    assert_eq!(values, [0.0, 2.0, 1.0, 3.0, 10.0, 12.0, 11.0, 13.0]);
+    assert_eq!(numbers::converted(&paired, 8, types, change, numbers::Way::ToFolder).expect("whole heads"), bytes);
+    assert!(numbers::converted(&bytes, 3, types, change, numbers::Way::ToGguf).is_err());
+}
