@@ -89,8 +89,14 @@ impl Folder {
     }
 }
 
+/// Whether a config.json is of a model that Rondo trained; one that can't be read is not.
+pub(crate) fn is_own(path: &Path) -> bool {
+    let all = std::fs::read_to_string(path).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    all.is_some_and(|all| all.get("model_type").and_then(|kind| kind.as_str()) == Some("rondo"))
+}
+
 /// The model's shape, and its tokenizer's name.
-fn config(path: &Path) -> Result<(Config, String), FolderError> {
+pub(crate) fn config(path: &Path) -> Result<(Config, String), FolderError> {
     let wrong = |what: String| FolderError::Format { path: path.into(), what };
     let all: serde_json::Value =
         serde_json::from_str(&text(path)?).map_err(|e| wrong(format!("not valid JSON: {e}")))?;

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::numbers::{Way, converted};
-use super::{ConvertError, Made, Options, cannot_write, keep, target, vocabulary};
+use super::{ConvertError, Made, Options, cannot_write, keep, own, target, vocabulary};
 use crate::config::Config;
 use crate::family::{self, ConfigFile, Expected, Family, Form, factors};
 use crate::features::RopeChange;
@@ -10,42 +10,101 @@ use std::path::Path;
 use tensor::DType;
 use tensor::file::gguf::{Metadata, Value, Writer};
 use tensor::file::safetensors::File;
-use tensor::file::{Error, Planned, Problem, atomic};
+use tensor::file::{Error, Planned, Problem, TensorInfo, atomic};
 
 /// What to do about a tensor that can't be converted.
 const HELP: &str = "convert a model whose tensors are f32, f16 or bf16";
+
+/// A folder's model.
+struct Model<'a> {
+    folder: &'a Path,
+    family: &'static Family,
+    config: Config,
+    /// None for a model that Rondo trained, whose tokenizer is of the kind `tokenizer`.
+    file: Option<ConfigFile>,
+    tokenizer: String,
+    tensors: File,
+}
+
+/// A tensor by Hugging Face's name: what it is a part of, and its own rows and bytes.
+struct Part<'a> {
+    info: &'a TensorInfo,
+    rows: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> Model<'a> {
+    fn open(folder: &'a Path) -> Result<(Model<'a>, Vec<String>), ConvertError> {
+        if let Some((config, tokenizer)) = own::config(folder)? {
+            let tensors = File::open(folder)?;
+            let what = |what: &str| tensors.tensors().error("", what, HELP);
+            let family = own::family().ok_or_else(|| what("its family is not known"))?;
+            let model = Model { folder, family, config, file: None, tokenizer, tensors };
+            return Ok((model, Vec::new()));
+        }
+        let (family, config, file) = family::of_config_json(&folder.join("config.json"))?;
+        let tensors = File::open(folder)?;
+        let warnings = family.check(&config, tensors.tensors(), Form::HuggingFace)?;
+        Ok((Model { folder, family, config, file: Some(file), tokenizer: String::new(), tensors }, warnings))
+    }
+
+    /// The tensor that Hugging Face calls `name`.
+    ///
+    /// # Errors
+    /// When it is missing, or hasn't the rows of the model.
+    fn part(&self, name: &str) -> Result<Part<'_>, Error> {
+        let help = "get a whole file of this model";
+        let missing = |name: &str| self.tensors.tensors().error(name, "it is missing, and the model needs it", help);
+        if self.file.is_some() {
+            let (info, bytes) = self.tensors.tensor(name).ok_or_else(|| missing(name))?;
+            return Ok(Part { info, rows: info.shape.first().copied().unwrap_or(1), bytes });
+        }
+        let place = own::place(&self.config, name).ok_or_else(|| missing(name))?;
+        let (info, bytes) = self.tensors.tensor(&place.name).ok_or_else(|| missing(&place.name))?;
+        let all = info.shape.first().copied().unwrap_or(1);
+        let range = place.rows.unwrap_or(0..all);
+        let row = bytes.len().checked_div(all).unwrap_or(0);
+        let at = range.start.checked_mul(row).zip(range.end.checked_mul(row));
+        match at.and_then(|(start, end)| bytes.get(start..end)) {
+            Some(bytes) => Ok(Part { info, rows: range.len(), bytes }),
+            None => {
+                let what = format!("it has {all} rows; the model needs {}", range.end);
+                Err(self.tensors.tensors().error(&place.name, what, help))
+            }
+        }
+    }
+}
 
 /// Writes a GGUF file, whole or not at all.
 ///
 /// # Errors
 /// When the folder is of no known family, a tensor is missing or can't be converted, or the file can't be written.
 pub fn to_gguf(folder: &Path, out: &Path, options: &mut Options) -> Result<Made, ConvertError> {
-    let (family, config, file) = family::of_config_json(&folder.join("config.json"))?;
-    let tensors = File::open(folder)?;
-    let mut made = Made { warnings: family.check(&config, tensors.tensors(), Form::HuggingFace)?, ..Made::default() };
-    let expected = family.tensors(&config);
-    let planned = plan(&expected, &tensors, options.to);
-    let metadata = metadata(folder, family, &config, &file, &planned, &mut made)?;
+    let (model, warnings) = Model::open(folder)?;
+    let mut made = Made { warnings, ..Made::default() };
+    let expected = model.family.tensors(&model.config);
+    let planned = plan(&expected, &model, options.to)?;
+    let metadata = metadata(&model, &planned, &mut made)?;
     let sink = atomic::Pending::create(out).map_err(cannot_write(out))?;
     let mut writer = Writer::new(sink, &metadata, &planned).map_err(cannot_write(out))?;
     for (tensor, expected) in planned.iter().zip(&expected) {
         if expected.hugging_face.is_empty() {
-            writer.tensor(&table(&config, &expected.gguf)).map_err(cannot_write(out))?;
+            writer.tensor(&table(&model.config, &expected.gguf)).map_err(cannot_write(out))?;
         }
         for name in &expected.hugging_face {
-            let Some((info, bytes)) = tensors.tensor(name) else { continue };
-            let rows = info.shape.first().copied().unwrap_or(1);
-            let bytes = converted(bytes, rows, (info.dtype, tensor.dtype), expected.change, Way::ToGguf)
-                .map_err(|what| tensors.tensors().error(name, what, HELP))?;
+            let part = model.part(name)?;
+            let types = (part.info.dtype, tensor.dtype);
+            let bytes = converted(part.bytes, part.rows, types, expected.change, Way::ToGguf)
+                .map_err(|what| model.tensors.tensors().error(&part.info.name, what, HELP))?;
             writer.piece(&bytes).map_err(cannot_write(out))?;
             made.bytes += bytes.len() as u64;
-            if !(options.progress)(name, info.bytes) {
+            if !(options.progress)(name, part.bytes.len() as u64) {
                 return Err(ConvertError::Stopped);
             }
         }
         made.tensors += 1;
     }
-    tensors.tensors().unchanged()?;
+    model.tensors.tensors().unchanged()?;
     writer.finish().and_then(atomic::Pending::commit).map_err(cannot_write(out))?;
     made.files.push(out.into());
     Ok(made)
@@ -53,16 +112,18 @@ pub fn to_gguf(folder: &Path, out: &Path, options: &mut Options) -> Result<Made,
 
 /// The tensors of the file: vectors, and what routes tokens to experts, stay f32 or become it, as in other programs' files,
 /// unless types are kept.
-fn plan(expected: &[Expected], tensors: &File, to: Option<DType>) -> Vec<Planned> {
+fn plan(expected: &[Expected], model: &Model, to: Option<DType>) -> Result<Vec<Planned>, Error> {
     let one = |expected: &Expected| {
-        let from =
-            expected.hugging_face.first().and_then(|name| tensors.tensor(name)).map_or(DType::F32, |(t, _)| t.dtype);
+        let from = match expected.hugging_face.first() {
+            Some(name) => model.part(name)?.info.dtype,
+            None => DType::F32,
+        };
         let small = expected.shape.len() < 2 || expected.gguf.ends_with("ffn_gate_inp.weight");
         let dtype = match to {
             Some(_) if small && from.is_float() => DType::F32,
             to => target(to, from),
         };
-        Planned { name: expected.gguf.clone(), dtype, shape: expected.shape.clone().into() }
+        Ok(Planned { name: expected.gguf.clone(), dtype, shape: expected.shape.clone().into() })
     };
     expected.iter().map(one).collect()
 }
@@ -79,14 +140,8 @@ fn table(config: &Config, name: &str) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-fn metadata(
-    folder: &Path,
-    family: &Family,
-    config: &Config,
-    file: &ConfigFile,
-    planned: &[Planned],
-    made: &mut Made,
-) -> Result<Metadata, Error> {
+fn metadata(model: &Model, planned: &[Planned], made: &mut Made) -> Result<Metadata, Error> {
+    let Model { folder, family, config, .. } = model;
     let kept = folder.join(keep::FILE);
     let was_kept = kept.exists();
     let mut metadata = if was_kept {
@@ -125,8 +180,10 @@ fn metadata(
             metadata.set(key, value.clone());
         }
     }
-    if !was_kept {
-        made.warnings.extend(vocabulary::of_folder(folder, family, config, file, &mut metadata)?);
+    match &model.file {
+        _ if was_kept => {}
+        Some(file) => made.warnings.extend(vocabulary::of_folder(folder, family, config, file, &mut metadata)?),
+        None => made.warnings.extend(vocabulary::of_own(folder, &model.tokenizer, config, &mut metadata)?),
     }
     Ok(metadata)
 }

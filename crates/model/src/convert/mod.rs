@@ -5,11 +5,13 @@ mod folder;
 mod gguf;
 mod keep;
 mod numbers;
+mod own;
 mod vocabulary;
 
 pub use folder::to_folder;
 pub use gguf::to_gguf;
 
+use crate::folder::FolderError;
 use tensor::DType;
 use tensor::file::Error;
 
@@ -27,6 +29,9 @@ pub enum ConvertError {
     /// A file that can't be read, or says something that makes no sense.
     #[error(transparent)]
     File(#[from] Error),
+    /// A folder of Rondo's that can't be read, or is of no kind that the other form has.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// What was to be written could not be.
     #[error("{path}: {source}")]
     Write {

@@ -132,3 +132,74 @@ fn rows_of_heads_are_paired() {
     assert_eq!(numbers::converted(&paired, 8, types, change, numbers::Way::ToFolder).expect("whole heads"), bytes);
     assert!(numbers::converted(&bytes, 3, types, change, numbers::Way::ToGguf).is_err());
 }
+
+/// A checkpoint as training writes it: one tensor for q, k and v, and one for gate and up.
+#[test]
+fn a_model_that_rondo_trained_becomes_a_llama() {
+    let folder = Folder::new("own");
+    let (_, llama) = small("llama", Features::default());
+    let config = Config { rope_scaling: Default::default(), tied_embeddings: true, vocab_size: 256, ..llama };
+    let mut shapes = vec![("embed_tokens.weight".to_string(), vec![256, 16]), ("final_norm.weight".into(), vec![16])];
+    for layer in 0..config.num_layers {
+        for (name, shape) in [
+            ("attention_norm", vec![16]),
+            ("attention.qkv_proj", vec![32, 16]),
+            ("attention.o_proj", vec![16, 16]),
+            ("mlp_norm", vec![16]),
+            ("mlp.gate_up_proj", vec![48, 16]),
+            ("mlp.down_proj", vec![16, 24]),
+        ] {
+            shapes.push((format!("layers.{layer}.{name}.weight"), shape));
+        }
+    }
+    let random = |name: &str, shape: &[usize]| {
+        let mut numbers = vec![0.0f32; shape.iter().product()];
+        Philox::new(3, name).fill_normal(&mut numbers, 0.0, 1.0);
+        numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>()
+    };
+    let write = |shapes: &[(String, Vec<usize>)]| {
+        let bytes: Vec<_> = shapes.iter().map(|(name, shape)| random(name, shape)).collect();
+        let tensors =
+            shapes.iter().zip(&bytes).map(|((name, shape), b)| (name.as_str(), DType::F32, &shape[..], &b[..]));
+        tensor::file::safetensors::write(&folder.0.join("model.safetensors"), tensors, Default::default())
+            .expect("it can be written");
+    };
+    let describe = |config: &Config| {
+        let mut all = serde_json::to_value(config).expect("it is plain data");
+        all["model_type"] = "rondo".into();
+        all["tokenizer"] = "byte".into();
+        std::fs::write(folder.0.join("config.json"), all.to_string()).expect("it can be written");
+    };
+    write(&shapes);
+    describe(&config);
+    let out = folder.0.join("out.gguf");
+    let mut all = |_: &str, _: u64| true;
+    let mut options = Options { to: None, progress: &mut all };
+    let made = to_gguf(&folder.0, &out, &mut options).expect("it is a Llama");
+    assert_eq!((made.tensors, made.warnings.len()), (2 + 9 * config.num_layers, 0));
+    let file = File::open(&out).expect("it is good");
+    let known = family::of_gguf(&file).expect("it is a Llama");
+    assert_eq!((known.family.name, &known.config), ("llama", &config));
+    let there = |name: &str| file.tensor(name).expect("it is there").1;
+    let row = 16 * 4;
+    let qkv = random("layers.1.attention.qkv_proj.weight", &[32, 16]);
+    // The first head of keys is rows 16 to 19, in GGUF as pairs 16, 18, 17, 19.
+    for (place, from) in [16, 18, 17, 19].into_iter().enumerate() {
+        assert_eq!(there("blk.1.attn_k.weight")[place * row..][..row], qkv[from * row..][..row], "row {place}");
+    }
+    assert_eq!(there("blk.1.attn_v.weight"), &qkv[24 * row..]);
+    let gate_up = random("layers.0.mlp.gate_up_proj.weight", &[48, 16]);
+    assert_eq!(there("blk.0.ffn_gate.weight"), &gate_up[..24 * row]);
+    assert_eq!(there("blk.0.ffn_up.weight"), &gate_up[24 * row..]);
+    let vocabulary = crate::text::of_gguf(&file).expect("it has one");
+    assert_eq!(vocabulary.encode("a \u{e9}\0".as_bytes(), false), Ok(vec![97, 32, 0xC3, 0xA9, 0]));
+    // What lacks rows, or is no Llama, is named.
+    let mut short = shapes.clone();
+    short.iter_mut().filter(|(name, _)| name.ends_with("1.attention.qkv_proj.weight")).for_each(|(_, s)| s[0] = 31);
+    write(&short);
+    let error = to_gguf(&folder.0, &out, &mut options).expect_err("a row is missing").to_string();
+    assert!(error.contains("layers.1.attention.qkv_proj.weight") && error.contains("31 rows"), "{error}");
+    describe(&Config { norm: crate::config::Norm::LayerNorm, ..config });
+    let error = to_gguf(&folder.0, &out, &mut options).expect_err("it is no Llama").to_string();
+    assert!(error.contains("key `norm` is not rms_norm") && error.contains("help: "), "{error}");
+}

@@ -140,6 +140,41 @@ pub(super) fn of_folder(
     Ok(warnings)
 }
 
+/// GGUF's keys of the tokenizer of a model that Rondo trained; `END` ends a text, and nothing begins one.
+pub(super) fn of_own(
+    folder: &Path,
+    kind: &str,
+    config: &Config,
+    metadata: &mut Metadata,
+) -> Result<Vec<String>, Error> {
+    let last = if kind == "ascii" { 127 } else { u8::MAX };
+    let (cut, keys) = if kind == "bpe" {
+        let path = folder.join("tokenizer.json");
+        let wrong = |what: String| tensor::file::Problem::new(0, "the file", what).within(&path);
+        let all = json_of(&path)?.ok_or_else(|| wrong("it is missing".into()))?;
+        byte_level(&all, config.vocab_size).map_err(wrong)?
+    } else {
+        // A token is a byte, in the letters that byte-level BPE has for bytes.
+        let letters = (0..=last).map(crate::text::vocab::name_of).map(String::from);
+        let tokens = usize::from(last) + 1;
+        let padding = (tokens..config.vocab_size).map(|id| format!("[PAD{id}]"));
+        let kinds = (0..config.vocab_size).map(|id| if id < tokens { NORMAL } else { UNUSED });
+        let keys = vec![
+            ("tokenizer.ggml.tokens", Array::String(letters.chain(padding).take(config.vocab_size).collect())),
+            ("tokenizer.ggml.token_type", Array::I32(kinds.collect())),
+            ("tokenizer.ggml.merges", Array::String(Vec::new())),
+        ];
+        ("gpt-2", keys)
+    };
+    metadata.set("tokenizer.ggml.model", Value::String("gpt2".into()));
+    metadata.set("tokenizer.ggml.pre", Value::String(cut.into()));
+    keys.into_iter().for_each(|(key, value)| metadata.set(key, Value::Array(value)));
+    metadata.set("tokenizer.ggml.eos_token_id", Value::U32(crate::text::END));
+    metadata.set("tokenizer.ggml.add_bos_token", Value::Bool(false));
+    let warning = "characters above 127 are one token in this model, which GGUF can't say: keep to ASCII text";
+    Ok(if kind == "ascii" { vec![warning.into()] } else { Vec::new() })
+}
+
 fn json_of(path: &Path) -> Result<Option<Json>, Error> {
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(None) };
     if metadata.len() > LARGEST {

@@ -15,7 +15,7 @@ use tensor::file::gguf;
 /// Convert a model between GGUF and a folder of safetensors with Hugging Face's names.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A GGUF file, or a folder with config.json and safetensors.
+    /// A GGUF file; a folder with config.json and safetensors; or a run, whose newest checkpoint is taken.
     #[arg(value_name = "IN")]
     input: PathBuf,
     /// The folder to make of a file, or the file to make of a folder.
@@ -33,6 +33,7 @@ impl From<ConvertError> for Failure {
     fn from(error: ConvertError) -> Self {
         match error {
             ConvertError::File(error) => Failure::bad_file(error),
+            ConvertError::Folder(error) => Failure::bad_file(error),
             ConvertError::Write { .. } => Failure::failed(error),
             ConvertError::Stopped => Failure { code: 130, message: error.to_string() },
         }
@@ -65,9 +66,13 @@ pub fn run(args: Args) -> Outcome {
         !signals.stop.load(Ordering::Relaxed)
     };
     let mut options = Options { to: args.to, progress: &mut progress };
-    let made = match args.input.is_dir() {
-        true => to_gguf(&args.input, &args.output, &mut options),
-        false => gguf::File::open(&args.input)
+    let input = match args.input.join("checkpoints").is_dir() {
+        true => super::run::folder::open(&args.input, None)?.0.path,
+        false => args.input.clone(),
+    };
+    let made = match input.is_dir() {
+        true => to_gguf(&input, &args.output, &mut options),
+        false => gguf::File::open(&input)
             .map_err(ConvertError::File)
             .and_then(|file| to_folder(&file, &args.output, &mut options)),
     };

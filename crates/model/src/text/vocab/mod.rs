@@ -12,6 +12,7 @@ mod words;
 pub use tokens::{Kind, Problem, Special};
 
 use aho_corasick::{AhoCorasick, MatchKind};
+pub(crate) use pieces::name_of;
 use pieces::{Before, Pieces, Prefix, SPACE};
 use serde_json::{Map, Value};
 use split::Splitter;

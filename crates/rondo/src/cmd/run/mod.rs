@@ -1,7 +1,7 @@
 //! `rondo run`: text that goes on from a prompt, made by a model that was trained: once, piped, or in a conversation.
 
 mod conversation;
-mod folder;
+pub mod folder;
 mod lines;
 mod writer;
 
