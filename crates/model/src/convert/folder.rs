@@ -160,9 +160,8 @@ fn configuration(file: &gguf::File, known: &Known, most: DType) -> String {
     };
     all.insert("torch_dtype".into(), json!(name));
     for (key, gguf_key) in super::vocabulary::TOKEN_IDS {
-        if let Some(id) = file.metadata().get(gguf_key).and_then(Value::unsigned) {
-            all.insert((*key).into(), json!(id));
-        }
+        // Said where there is none: other programs have ids of their own for what isn't said.
+        all.insert((*key).into(), json!(file.metadata().get(gguf_key).and_then(Value::unsigned)));
     }
     format!("{:#}\n", Json::Object(all))
 }

@@ -68,7 +68,8 @@ pub(super) fn gemma(config: &mut Config, source: &Source, largest: usize) -> Res
 /// What Gemma 2 and 3 say in common.
 pub(super) fn described(config: &Config, out: &mut Described) {
     let scalar = config.features.score_scale.map_or(config.head_dim() as f32, |scale| (1.0 / scale / scale).round());
-    out.number(SCORE_SCALAR, scalar);
+    // A whole number, as the reference library asks for.
+    out.size(SCORE_SCALAR, scalar as usize);
     out.text(Key("", "hidden_activation"), "gelu_pytorch_tanh");
     if let Some(window) = &config.features.sliding_window {
         out.size(SLIDING_WINDOW, window.positions);

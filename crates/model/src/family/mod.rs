@@ -282,9 +282,10 @@ impl Family {
         out.number(NORM_EPS, config.norm_eps);
         out.flag(TIED, config.tied_embeddings);
         out.text(ACTIVATION, if config.features.gelu_gate { "gelu_pytorch_tanh" } else { "silu" });
-        if let Some(dim) = config.features.head_dim {
-            out.size(HEAD_DIM, dim);
-            out.size(VALUE_DIM, dim);
+        match config.features.head_dim {
+            Some(dim) => [HEAD_DIM, VALUE_DIM].into_iter().for_each(|key| out.size(key, dim)),
+            // Some of Hugging Face's classes have a width of their own where none is said.
+            None => out.size(Key("", HEAD_DIM.1), config.head_dim()),
         }
         if let Some(dim) = config.features.rotary_dim {
             out.size(ROTARY_DIM, dim);
