@@ -6,6 +6,8 @@ use super::{Family, Key};
 use crate::features::Experts;
 
 const EXPERTS: Key = Key("expert_count", "num_experts");
+/// As version 5 of transformers calls it.
+const LOCAL_EXPERTS: Key = Key("expert_count", "num_local_experts");
 const WIDTH: Key = Key("expert_feed_forward_length", "moe_intermediate_size");
 const NORMALIZED: Key = Key("", "norm_topk_prob");
 
@@ -16,7 +18,8 @@ pub static QWEN3MOE: Family = Family {
     class: "Qwen3MoeForCausalLM",
     model_type: "qwen3_moe",
     read: |config, source| {
-        let (count, per_token) = (source.need(EXPERTS)?, source.need(EXPERTS_PER_TOKEN)?);
+        let count = if source.has(EXPERTS) { EXPERTS } else { LOCAL_EXPERTS };
+        let (count, per_token) = (source.need(count)?, source.need(EXPERTS_PER_TOKEN)?);
         let normalized = source.flag(NORMALIZED)?.unwrap_or(true);
         config.features.experts =
             Some(Experts { count, per_token, intermediate_size: source.need(WIDTH)?, normalized });
