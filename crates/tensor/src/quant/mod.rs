@@ -16,6 +16,7 @@ mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
+pub mod nf4;
 mod plain;
 mod q2_k;
 mod q3_k;

@@ -116,8 +116,22 @@ pub struct Facts {
 /// A tensor of the model: its name, its type now, and its sizes, outermost first.
 pub type Tensor<'a> = (&'a str, DType, &'a Shape);
 
+/// What a tensor becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The type.
+    pub dtype: DType,
+    /// The type that the recipe means it to have; another where its rows are no whole blocks of that.
+    pub wanted: DType,
+}
+
 /// The type of each tensor in the quantized file, in the order given.
 pub fn types(recipe: Recipe, facts: &Facts, tensors: &[Tensor]) -> Vec<DType> {
+    choose(recipe, facts, tensors).iter().map(|chosen| chosen.dtype).collect()
+}
+
+/// What each tensor becomes, in the order given.
+pub fn choose(recipe: Recipe, facts: &Facts, tensors: &[Tensor]) -> Vec<Chosen> {
     let mut choice = Choice {
         recipe,
         facts,
@@ -129,7 +143,7 @@ pub fn types(recipe: Recipe, facts: &Facts, tensors: &[Tensor]) -> Vec<DType> {
     // Layers are counted in the order of their numbers, whatever the file's order is.
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|place| tensors.get(*place).map(|(name, ..)| (layer_of(name), *name)));
-    let mut chosen: Vec<DType> = tensors.iter().map(|(_, dtype, _)| *dtype).collect();
+    let mut chosen: Vec<_> = tensors.iter().map(|(_, dtype, _)| Chosen { dtype: *dtype, wanted: *dtype }).collect();
     for place in order {
         if let (Some((name, dtype, shape)), Some(out)) = (tensors.get(place), chosen.get_mut(place))
             && is_quantized(name, shape)
@@ -237,13 +251,13 @@ struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    fn of(&mut self, name: &str, shape: &Shape) -> DType {
+    fn of(&mut self, name: &str, shape: &Shape) -> Chosen {
         let columns = shape.iter().next_back().copied().unwrap_or(0);
         let wanted = match self.recipe {
             Recipe::Pure(dtype) => dtype,
             _ => self.wanted(name, columns),
         };
-        fallback(wanted, columns)
+        Chosen { dtype: fallback(wanted, columns), wanted }
     }
 
     fn wanted(&mut self, name: &str, columns: usize) -> DType {
@@ -404,7 +418,7 @@ mod tests {
             let (facts, tensors) = model(sizes);
             let (hidden, ffn, tied) = (sizes.1, sizes.4, sizes.6);
             // Rows that no block of 256 fills fall back to blocks of 32.
-            let kind = |types: [DType; 2], columns: usize| types[usize::from(columns % 256 != 0)];
+            let kind = |types: [DType; 2], columns: usize| types[usize::from(!columns.is_multiple_of(256))];
             for (name, dtype) in chosen(Recipe::Q4KMedium, &facts, &tensors) {
                 let layer = layer_of(&name);
                 let bits = if usize::try_from(layer).is_ok_and(|layer| extra.contains(&layer)) { more } else { less };

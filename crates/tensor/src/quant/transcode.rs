@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Format;
+use super::common::LARGEST_HALF;
 use std::sync::{Mutex, PoisonError};
 
 /// Numbers that a thread takes at once.
@@ -12,9 +13,9 @@ const STEP: usize = 1 << 12;
 /// What can't be encoded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// The source has a NaN or an infinity.
-    #[error("element {index} is {value}, which no block format can hold")]
-    NotFinite {
+    /// The source has a NaN, an infinity, or a number beyond the largest f16, which is the largest scale.
+    #[error("element {index} is {value}, which no block format holds")]
+    Number {
         /// Which element, in the tensor's order.
         index: usize,
         /// What it is.
@@ -40,19 +41,58 @@ pub struct Transcode<'a> {
 /// Bytes of the source, place of its first number, and where the result goes.
 type Piece<'a> = (&'a [u8], usize, &'a mut [u8]);
 
+/// What a piece has come to.
+struct Done {
+    at: usize,
+    outcome: Result<Loss, Error>,
+}
+
+/// What encoding has lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Loss {
+    /// The sum of the numbers' squares.
+    pub squares: f64,
+    /// The sum of the squares of what they are off by.
+    pub errors: f64,
+}
+
+impl Loss {
+    /// The root mean square of the errors, relative to that of the numbers; 0 where all are 0.
+    pub fn relative(&self) -> f64 {
+        if self.squares > 0.0 { (self.errors / self.squares).sqrt() } else { 0.0 }
+    }
+
+    /// This and another together.
+    pub fn and(self, other: Loss) -> Loss {
+        Loss { squares: self.squares + other.squares, errors: self.errors + other.errors }
+    }
+}
+
 impl Transcode<'_> {
     /// Encodes all of `bytes` into `out`.
     ///
     /// # Errors
-    /// When lengths don't fit formats and rows, `to` is only read, or a number is not finite and `to` has blocks.
+    /// When lengths don't fit formats and rows, `to` is only read, or `to` has blocks and can't hold a number.
     pub fn run(&self, bytes: &[u8], out: &mut [u8]) -> Result<(), Error> {
+        self.pieces(bytes, out, false).map(|_| ())
+    }
+
+    /// Encodes all of `bytes` into `out`, decodes it again, and answers what was lost.
+    ///
+    /// # Errors
+    /// As those of `run`.
+    pub fn measured(&self, bytes: &[u8], out: &mut [u8]) -> Result<Loss, Error> {
+        self.pieces(bytes, out, true)
+    }
+
+    fn pieces(&self, bytes: &[u8], out: &mut [u8], measure: bool) -> Result<Loss, Error> {
         let elements = bytes.len() / self.from.dtype.block_bytes() * self.from.dtype.block_elements();
         let fits = |format: &Format, bytes: usize| format.check(bytes, elements).map_err(Error::Shape);
         fits(self.from, bytes.len())?;
         fits(self.to, out.len())?;
-        if self.from.dtype == self.to.dtype {
+        if self.from.dtype == self.to.dtype && !measure {
             out.copy_from_slice(bytes);
-            return Ok(());
+            return Ok(Loss::default());
         }
         let row = self.importance.map_or(STEP, <[f32]>::len).max(1);
         // Whole blocks of both formats: their sizes are powers of two and divide a row.
@@ -65,53 +105,133 @@ impl Transcode<'_> {
         let pieces = Mutex::new(pieces.map(|(index, (bytes, out))| (bytes, index * piece, out)));
         let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
         let worker = || {
-            let mut numbers = vec![0f32; step];
-            let mut first: Option<(usize, Error)> = None;
-            while let Some((bytes, at, out)) = next() {
-                let error = self.piece((bytes, at, out), &mut numbers).err();
-                let error = error.map(|error| (at, error));
-                first = match (first, error) {
-                    (Some(first), Some(error)) => Some(if error.0 < first.0 { error } else { first }),
-                    (first, error) => first.or(error),
-                };
+            let (mut numbers, mut back) = (vec![0f32; step], vec![0f32; if measure { step } else { 0 }]);
+            let mut done = Vec::new();
+            while let Some(piece) = next() {
+                done.push(Done { at: piece.1, outcome: self.piece(piece, &mut numbers, &mut back) });
             }
-            first
+            done
         };
         let threads = self.threads.clamp(1, elements.div_ceil(piece).max(1));
-        let errors = std::thread::scope(|scope| {
+        let mut done = std::thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(worker)).collect();
-            let mut errors = vec![worker()];
+            let mut done = worker();
             for other in others {
                 // A panic of a worker is a broken invariant, and goes on here.
-                errors.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+                done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             }
-            errors
+            done
         });
-        let first = errors.into_iter().flatten().min_by_key(|(at, _)| *at);
-        first.map_or(Ok(()), |(_, error)| Err(error))
+        // In order, so that the first error is told, and sums are the same with any number of threads.
+        done.sort_by_key(|done| done.at);
+        done.into_iter().try_fold(Loss::default(), |loss, done| Ok(loss.and(done.outcome?)))
     }
 
-    fn piece(&self, (bytes, at, out): Piece, numbers: &mut [f32]) -> Result<(), Error> {
+    /// `back` is as long as `numbers`, or empty where nothing is measured.
+    fn piece(&self, (bytes, at, out): Piece, numbers: &mut [f32], back: &mut [f32]) -> Result<Loss, Error> {
         let step = numbers.len();
         let (from, to) = (self.from.dtype.bytes(step).unwrap_or(1), self.to.dtype.bytes(step).unwrap_or(1));
+        let mut loss = Loss::default();
         for (index, (bytes, out)) in bytes.chunks(from).zip(out.chunks_mut(to)).enumerate() {
             let count = bytes.len() / self.from.dtype.block_bytes() * self.from.dtype.block_elements();
             let numbers = &mut numbers[..count];
             self.from.decode(bytes, numbers).map_err(Error::Shape)?;
             if self.to.dtype.block_elements() > 1
-                && let Some(place) = not_finite(numbers)
+                && let Some(place) = too_large(numbers)
             {
-                return Err(Error::NotFinite { index: at + index * step + place, value: numbers[place] });
+                return Err(Error::Number { index: at + index * step + place, value: numbers[place] });
             }
             self.to.encode(numbers, self.importance, out).map_err(Error::Shape)?;
+            if let Some(back) = back.get_mut(..count) {
+                self.to.decode(out, back).map_err(Error::Shape)?;
+                for (x, y) in numbers.iter().zip(back) {
+                    let (x, error) = (f64::from(*x), f64::from(*x) - f64::from(*y));
+                    loss = loss.and(Loss { squares: x * x, errors: error * error });
+                }
+            }
         }
-        Ok(())
+        Ok(loss)
     }
 }
 
-/// Where the first number stands that is a NaN or an infinity.
-fn not_finite(numbers: &[f32]) -> Option<usize> {
-    const EXPONENT: u32 = 0x7F80_0000;
-    let largest = numbers.iter().fold(0, |largest, x| largest.max(x.to_bits() & EXPONENT));
-    if largest < EXPONENT { None } else { numbers.iter().position(|x| !x.is_finite()) }
+/// Where the first number stands that blocks can't hold.
+fn too_large(numbers: &[f32]) -> Option<usize> {
+    // Of magnitudes as whole numbers, NaN is the largest.
+    let magnitude = |x: f32| x.to_bits() & 0x7FFF_FFFF;
+    let largest = numbers.iter().fold(0, |largest, x| largest.max(magnitude(*x)));
+    let most = LARGEST_HALF.to_bits();
+    if largest <= most { None } else { numbers.iter().position(|x| magnitude(*x) > most) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+    use crate::quant::format;
+    use crate::quant::tests::numbers;
+
+    fn transcoded(to: DType, x: &[f32], importance: Option<&[f32]>, threads: usize) -> Result<Vec<u8>, Error> {
+        let (from, to) = (format(DType::F32).expect("it is there"), format(to).expect("it is there"));
+        let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut out = vec![0xA5; to.dtype.bytes(x.len()).unwrap_or(0)];
+        Transcode { from, to, importance, threads }.run(&bytes, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn threads_change_nothing() {
+        let columns = 1280;
+        let x = numbers(columns * 211, 4, 0.3);
+        let importance: Vec<f32> = numbers(columns, 5, 1.0).iter().map(|w| w * w).collect();
+        for to in [DType::Q4_K, DType::Q4_0, DType::Bf16, DType::Mxfp4] {
+            for importance in [None, Some(importance.as_slice())] {
+                let one = transcoded(to, &x, importance, 1).expect("it encodes");
+                let mut whole = vec![0; one.len()];
+                format(to).expect("it is there").encode(&x, importance, &mut whole).expect("it encodes");
+                assert!(one == whole, "{to} in pieces");
+                assert!(
+                    [2, 3, 7].iter().all(|n| transcoded(to, &x, importance, *n).expect("it encodes") == one),
+                    "{to}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_lost_is_measured() {
+        let columns = 1280;
+        let x = numbers(columns * 211, 4, 0.3);
+        let importance = vec![1.0; columns];
+        let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+        for (to, importance) in [(DType::Q4_K, None), (DType::Q5_0, Some(importance.as_slice())), (DType::F32, None)] {
+            let expected = transcoded(to, &x, importance, 1).expect("it encodes");
+            let (from, to) = (format(DType::F32).expect("it is there"), format(to).expect("it is there"));
+            let [one, three] = [1, 3].map(|threads| {
+                let mut out = vec![0; expected.len()];
+                let loss = Transcode { from, to, importance, threads }.measured(&bytes, &mut out).expect("it encodes");
+                assert!(out == expected, "{} measured", to.dtype);
+                loss
+            });
+            assert_eq!(one, three);
+            let mut back = vec![0f32; x.len()];
+            to.decode(&expected, &mut back).expect("whole blocks");
+            let sum = |term: &dyn Fn(f32, f32) -> f64| x.iter().zip(&back).map(|(x, y)| term(*x, *y)).sum::<f64>();
+            let (squares, errors) =
+                (sum(&|x, _| f64::from(x).powi(2)), sum(&|x, y| (f64::from(x) - f64::from(y)).powi(2)));
+            assert!((one.relative() - (errors / squares).sqrt()).abs() < 1e-12, "{one:?} {errors} {squares}");
+        }
+    }
+
+    #[test]
+    fn what_blocks_cannot_hold_is_named() {
+        let mut x = numbers(1 << 18, 6, 1.0);
+        (x[70_000], x[200_000]) = (f32::NEG_INFINITY, f32::NAN);
+        let error = transcoded(DType::Q4_K, &x, None, 2).expect_err("an infinity");
+        assert_eq!(error, Error::Number { index: 70_000, value: f32::NEG_INFINITY });
+        transcoded(DType::Bf16, &x, None, 2).expect("a plain number may be anything");
+        x[70_000] = 70_000.0;
+        let error = transcoded(DType::Q8_0, &x, None, 2).expect_err("too large");
+        assert_eq!(error, Error::Number { index: 70_000, value: 70_000.0 });
+        assert!(matches!(transcoded(DType::Q4_K, &x[..100], None, 1), Err(Error::Shape(_))));
+        assert!(matches!(transcoded(DType::Q4_K, &x[..512], Some(&[1.0; 100]), 1), Err(Error::Shape(_))));
+    }
 }

@@ -119,10 +119,19 @@ pub fn mean_square<const N: usize>(x: &[f32; N]) -> f32 {
     sum::<N>(|i| x[i] * x[i]) / N as f32
 }
 
+/// An f16, the nearest finite one.
+#[inline(always)]
+pub fn finite_half(value: f32) -> half::f16 {
+    half::f16::from_f32(search::at_most(search::at_least(value, -LARGEST_HALF), LARGEST_HALF))
+}
+
+/// The largest f16.
+pub const LARGEST_HALF: f32 = 65504.0;
+
 /// An f16 into two little-endian bytes of a block; answers what it now is.
 #[inline(always)]
 pub fn put_half(block: &mut [u8], at: usize, value: f32) -> f32 {
-    let value = half::f16::from_f32(value);
+    let value = finite_half(value);
     block[at..at + 2].copy_from_slice(&value.to_le_bytes());
     value.to_f32()
 }

@@ -143,7 +143,7 @@ pub fn positive<const N: usize>(x: &[f32; N], w: &[f32; N], limit: f32) -> f32 {
 }
 
 /// s and m for x = s q - m with q from 0 to `levels` and neither s nor m negative, weighted by `w`.
-/// Divisors from `levels - reach` to `levels + reach` are tried.
+/// Divisors from `levels - reach` to `levels + reach` are tried, then ones near the best of these, from its m.
 #[inline(always)]
 pub fn affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, reach: f32) -> (f32, f32) {
     let (low, high) = extremes(x);
@@ -157,25 +157,55 @@ pub fn affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, reach: f3
     for i in 0..N {
         v[i] = x[i] - low;
     }
-    let (sum_w, sum_v) = (sum::<N>(|i| w[i]), sum::<N>(|i| w[i] * v[i]));
+    let sums = (sum::<N>(|i| w[i]), sum::<N>(|i| w[i] * v[i]));
+    let mut best = Line { error: f32::INFINITY, scale: range / levels, offset: 0.0 };
     let mut factors = [0f32; LANES];
     for k in 0..LANES {
         factors[k] = (levels + reach * (k as f32 - 7.5) / 7.5) * inverse(range);
     }
+    lines(&v, w, low, sums, &factors, levels, &mut best);
+    for k in 0..LANES {
+        factors[k] = (1.0 + NEAR / levels * (k as f32 - 7.5) / 7.5) * inverse(best.scale);
+    }
+    lines(&v, w, low, sums, &factors, levels, &mut best);
+    (best.scale, -(best.offset + low))
+}
+
+/// How far divisors of the second round reach, each way.
+const NEAR: f32 = 0.3;
+
+/// v = scale q + offset, and its squared error, less what all have in common.
+struct Line {
+    error: f32,
+    scale: f32,
+    offset: f32,
+}
+
+/// Takes the line of least error, of the best so far and those through q = factor (v - the best's offset), rounded.
+#[inline(always)]
+fn lines<const N: usize>(
+    v: &[f32; N],
+    w: &[f32; N],
+    low: f32,
+    (sum_w, sum_v): (f32, f32),
+    factors: &[f32; LANES],
+    levels: f32,
+    best: &mut Line,
+) {
+    let from = best.offset;
     let (mut sum_q, mut sum_qq, mut sum_vq) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
     for i in 0..N {
-        let (v, w) = (v[i], w[i]);
+        let (v, w, shifted) = (v[i], w[i], v[i] - from);
         let wv = w * v;
         for k in 0..LANES {
-            let q = at_most(round(factors[k] * v), levels);
+            let q = at_most(at_least(round(factors[k] * shifted), 0.0), levels);
             let wq = w * q;
             sum_q[k] += wq;
             sum_qq[k] += wq * q;
             sum_vq[k] += wv * q;
         }
     }
-    let mut errors = [0f32; LANES];
-    let (mut scales, mut offsets) = ([0f32; LANES], [0f32; LANES]);
+    let (mut errors, mut scales, mut offsets) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
     for k in 0..LANES {
         let determinant = sum_w * sum_qq[k] - sum_q[k] * sum_q[k];
         let mut scale = (sum_w * sum_vq[k] - sum_v * sum_q[k]) / determinant;
@@ -188,11 +218,86 @@ pub fn affine<const N: usize>(x: &[f32; N], w: &[f32; N], levels: f32, reach: f3
         errors[k] = squares + 2.0 * (scale * offset * sum_q[k] - scale * sum_vq[k] - offset * sum_v);
         (scales[k], offsets[k]) = (scale, offset);
     }
-    let (mut best, mut scale, mut offset) = (f32::INFINITY, range / levels, 0.0);
     for k in 0..LANES {
-        if errors[k] < best && scales[k] > 0.0 && scales[k].is_finite() {
-            (best, scale, offset) = (errors[k], scales[k], offsets[k]);
+        if errors[k] < best.error && scales[k] > 0.0 && scales[k].is_finite() {
+            *best = Line { error: errors[k], scale: scales[k], offset: offsets[k] };
         }
     }
-    (scale, -(offset + low))
+}
+
+/// Whole s and m for x = d s q - e m with q from 0 to `levels`: of those near the given ones, which must not be beyond
+/// `most`, the two that lose least.
+#[inline(always)]
+pub fn whole_affine<const N: usize>(
+    x: &[f32; N],
+    w: &[f32; N],
+    (d, e): (f32, f32),
+    (s, m): (f32, f32),
+    levels: f32,
+    most: f32,
+) -> (f32, f32) {
+    let (mut steps, mut minima, mut factors) = ([0f32; LANES], [0f32; LANES], [0f32; LANES]);
+    let candidate = |k: usize| {
+        let near = |x: f32, by: usize| at_most(at_least(x + by as f32 - 1.0, 0.0), most);
+        (near(s, k % 4), near(m, k / 4))
+    };
+    for k in 0..LANES {
+        let (s, m) = candidate(k);
+        (steps[k], minima[k], factors[k]) = (d * s, e * m, inverse(d * s));
+    }
+    let mut errors = [0f32; LANES];
+    for i in 0..N {
+        let (x, w) = (x[i], w[i]);
+        for k in 0..LANES {
+            let q = at_most(at_least(round((x + minima[k]) * factors[k]), 0.0), levels);
+            let error = steps[k] * q - minima[k] - x;
+            errors[k] += w * error * error;
+        }
+    }
+    // The given ones, where nothing is better.
+    let mut best = 5;
+    for k in 0..LANES {
+        if errors[k] < errors[best] {
+            best = k;
+        }
+    }
+    candidate(best)
+}
+
+/// Which share of the mean weight is added to every weight when whole scales are chosen.
+const EVEN: f32 = 0.2;
+
+/// A whole s for x = d s q with q from `-limit` to `limit - 1`: of sixteen from `s - 8` on, from `least` to `most`, the
+/// one that loses least.
+#[inline(always)]
+pub fn whole_symmetric<const N: usize>(
+    x: &[f32; N],
+    w: &[f32; N],
+    d: f32,
+    s: f32,
+    limit: f32,
+    (least, most): (f32, f32),
+) -> f32 {
+    // No number counts for much less than another: how far some are off wouldn't be seen at all.
+    let floor = EVEN * sum::<N>(|i| w[i]) / N as f32;
+    let (mut steps, mut factors) = ([0f32; LANES], [0f32; LANES]);
+    let candidate = |k: usize| at_most(at_least(s + k as f32 - 8.0, least), most);
+    for k in 0..LANES {
+        (steps[k], factors[k]) = (d * candidate(k), inverse(d * candidate(k)));
+    }
+    let mut errors = [0f32; LANES];
+    for i in 0..N {
+        let (x, w) = (x[i], w[i] + floor);
+        for k in 0..LANES {
+            let error = steps[k] * at_most(at_least(round(factors[k] * x), -limit), limit - 1.0) - x;
+            errors[k] += w * error * error;
+        }
+    }
+    let mut best = 8;
+    for k in 0..LANES {
+        if errors[k] < errors[best] {
+            best = k;
+        }
+    }
+    candidate(best)
 }

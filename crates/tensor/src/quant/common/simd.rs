@@ -12,16 +12,34 @@ pub fn fastest(kernel: impl Kernel) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx2") {
+        let wide = has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx2");
+        if wide && allowed(512) {
             // SAFETY: the processor has these instructions.
             return unsafe { avx512(kernel) };
         }
-        if has!("avx2") {
+        if has!("avx2") && allowed(256) {
             // SAFETY: the processor has these instructions.
             return unsafe { avx2(kernel) };
         }
     }
     kernel.run();
+}
+
+/// Whether vectors of so many bits may be used.
+#[cfg(not(test))]
+fn allowed(_bits: usize) -> bool {
+    true
+}
+
+#[cfg(test)]
+fn allowed(bits: usize) -> bool {
+    bits <= WIDEST.get()
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The widest vectors, in bits, that this thread's tests let be used.
+    pub static WIDEST: std::cell::Cell<usize> = const { std::cell::Cell::new(512) };
 }
 
 // Without `fma`: multiplications and additions stay apart, so that all widths agree.

@@ -1,8 +1,8 @@
 //! 256 numbers in groups, each with a whole scale and minimum times the block's own: Q2_K, Q4_K, Q5_K.
 #![forbid(unsafe_code)]
 
-use super::search::{affine, at_least, at_most, inverse, positive, round, sum};
-use super::{Importance, mean_square};
+use super::search::{affine, at_least, at_most, inverse, positive, round, sum, whole_affine};
+use super::{Importance, finite_half, mean_square};
 
 /// What a block of `GROUPS` groups holds.
 pub struct Groups<const GROUPS: usize> {
@@ -42,6 +42,7 @@ impl Search {
     ) -> Groups<GROUPS> {
         let spread = self.spread * mean_square(x);
         let (mut scales, mut minima, mut sums) = ([0f32; GROUPS], [0f32; GROUPS], [0f32; GROUPS]);
+        let mut all_weights = [[0f32; SIZE]; GROUPS];
         let (groups, _) = x.as_chunks::<SIZE>();
         for group in 0..GROUPS {
             let x = &groups[group];
@@ -49,9 +50,10 @@ impl Search {
             let weights = importance.weights(group * SIZE, x, spread, |x| floor + x.abs());
             (scales[group], minima[group]) = affine(x, &weights, self.levels, self.reach);
             sums[group] = sum::<SIZE>(|i| weights[i]);
+            all_weights[group] = weights;
         }
-        let d = half::f16::from_f32(positive(&scales, &sums, self.most));
-        let e = half::f16::from_f32(positive(&minima, &sums, self.most));
+        let d = finite_half(positive(&scales, &sums, self.most));
+        let e = finite_half(positive(&minima, &sums, self.most));
         let (d_value, e_value) = (d.to_f32(), e.to_f32());
         let mut out = Groups { d, e, scales: [0; GROUPS], minima: [0; GROUPS], q: [0; 256] };
         let (d_inverse, e_inverse) = (inverse(d_value), inverse(e_value));
@@ -59,6 +61,9 @@ impl Search {
         for group in 0..GROUPS {
             let scale = at_most(round(scales[group] * d_inverse), self.most);
             let minimum = at_most(round(minima[group] * e_inverse), self.most);
+            let weights = &all_weights[group];
+            let (scale, minimum) =
+                whole_affine(&groups[group], weights, (d_value, e_value), (scale, minimum), self.levels, self.most);
             (out.scales[group], out.minima[group]) = (scale as u8, minimum as u8);
             let (minimum, factor) = (e_value * minimum, inverse(d_value * scale));
             for i in 0..SIZE {

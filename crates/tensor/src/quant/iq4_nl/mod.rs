@@ -57,27 +57,30 @@ fn nearest_value(x: f32) -> f32 {
     value
 }
 
-/// A scale for 32 numbers: sixteen divisors are tried, as for the formats of whole numbers.
+/// A scale for 32 numbers: sixteen divisors are tried, as for the formats of whole numbers, in which the largest
+/// number becomes about the first value, and sixteen in which it becomes about the last.
 #[inline(always)]
 pub(super) fn scale(x: &[f32; 32], w: &[f32; 32]) -> f32 {
     let largest = largest(x);
-    let mut factors = [0f32; 16];
-    for k in 0..16 {
-        factors[k] = (f32::from(VALUES[0]) + (k as f32 - 7.5)) * inverse(largest);
-    }
-    let (mut xq, mut qq) = ([0f32; 16], [0f32; 16]);
-    for i in 0..32 {
-        let wx = w[i] * x[i];
-        for k in 0..16 {
-            let value = nearest_value(factors[k] * x[i]);
-            xq[k] += wx * value;
-            qq[k] += w[i] * value * value;
-        }
-    }
     let (mut best, mut scale) = (0.0, largest / f32::from(VALUES[0]));
-    for k in 0..16 {
-        if qq[k] > 0.0 && xq[k] * xq[k] / qq[k] > best {
-            (best, scale) = (xq[k] * xq[k] / qq[k], xq[k] / qq[k]);
+    for end in [VALUES[0], VALUES[15]] {
+        let mut factors = [0f32; 16];
+        for k in 0..16 {
+            factors[k] = (f32::from(end) + (k as f32 - 7.5)) * inverse(largest);
+        }
+        let (mut xq, mut qq) = ([0f32; 16], [0f32; 16]);
+        for i in 0..32 {
+            let wx = w[i] * x[i];
+            for k in 0..16 {
+                let value = nearest_value(factors[k] * x[i]);
+                xq[k] += wx * value;
+                qq[k] += w[i] * value * value;
+            }
+        }
+        for k in 0..16 {
+            if qq[k] > 0.0 && xq[k] * xq[k] / qq[k] > best {
+                (best, scale) = (xq[k] * xq[k] / qq[k], xq[k] / qq[k]);
+            }
         }
     }
     scale

@@ -1,6 +1,6 @@
 //! Q3_K: 16 groups of 16 numbers d (s - 32) (q - 4). 32 bytes of third bits; 64 of low bits; 12 of 6-bit s; d f16.
 
-use super::common::search::{at_least, at_most, inverse, round, sum, symmetric};
+use super::common::search::{at_least, at_most, inverse, round, sum, symmetric, whole_symmetric};
 use super::common::{Importance, mean_square, put_half, quantized};
 use super::{Format, blocks, encode_blocks, half};
 use crate::DType;
@@ -32,12 +32,14 @@ fn decode(block: &[u8; 110], out: &mut [f32; 256]) {
 fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 110]) {
     let spread = 2.0 * mean_square(x);
     let (groups, _) = x.as_chunks::<16>();
-    let (mut scales, mut sums) = ([0f32; 16], [0f32; 16]);
+    let (mut scales, mut sums, mut all_weights) = ([0f32; 16], [0f32; 16], [[0f32; 16]; 16]);
     for group in 0..16 {
         let x = &groups[group];
-        let weights = importance.weights(16 * group, x, spread, |x| x * x);
+        let floor = 0.5 * mean_square(x);
+        let weights = importance.weights(16 * group, x, spread, |x| floor + x * x);
         scales[group] = symmetric(x, &weights, 4.0);
         sums[group] = sum::<16>(|i| weights[i]);
+        all_weights[group] = weights;
     }
     let d = put_half(block, 108, symmetric(&scales, &sums, 32.0));
     let factor = inverse(d);
@@ -45,6 +47,7 @@ fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 110]
     let mut all = [0u8; 256];
     for group in 0..16 {
         let scale = at_most(at_least(round(scales[group] * factor), -32.0), 31.0);
+        let scale = whole_symmetric(&groups[group], &all_weights[group], d, scale, 4.0, (-32.0, 31.0));
         let packed = (scale + 32.0) as u8;
         block[96 + group % 8] |= (packed & 15) << (group / 8 * 4);
         block[104 + group % 4] |= packed >> 4 << (group / 4 * 2);

@@ -1,6 +1,6 @@
 //! Q6_K: 16 groups of 16 numbers d s (q - 32). 128 bytes of low bits, 64 of high bits, 16 signed s, d f16.
 
-use super::common::search::{at_most, inverse, largest, round, symmetric};
+use super::common::search::{at_most, inverse, largest, round, symmetric, whole_symmetric};
 use super::common::{Importance, put_half, quantized};
 use super::{Format, blocks, encode_blocks, half};
 use crate::DType;
@@ -27,7 +27,7 @@ fn decode(block: &[u8; 210], out: &mut [f32; 256]) {
 #[inline(always)]
 fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 210]) {
     let (groups, _) = x.as_chunks::<16>();
-    let mut scales = [0f32; 16];
+    let (mut scales, mut all_weights) = ([0f32; 16], [[0f32; 16]; 16]);
     for group in 0..16 {
         let x = &groups[group];
         let weights = match importance.columns {
@@ -35,12 +35,14 @@ fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 210]
             None => x.map(|x| x * x),
         };
         scales[group] = symmetric(x, &weights, 32.0);
+        all_weights[group] = weights;
     }
     let d = put_half(block, 208, largest(&scales) / -128.0);
     let factor = inverse(d);
     let mut all = [0u8; 256];
     for group in 0..16 {
         let scale = at_most(round(scales[group] * factor), 127.0);
+        let scale = whole_symmetric(&groups[group], &all_weights[group], d, scale, 32.0, (-128.0, 127.0));
         block[192 + group] = scale as i8 as u8;
         let q = quantized(&groups[group], d * scale, -32.0, 31.0);
         for i in 0..16 {
