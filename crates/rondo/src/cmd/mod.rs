@@ -11,6 +11,7 @@ pub mod manual;
 pub mod ops;
 pub mod plan;
 pub mod plot;
+pub mod quantize;
 pub mod run;
 pub mod samples;
 pub mod screen;

@@ -1,0 +1,434 @@
+//! `rondo quantize`: a GGUF model's weights into smaller element types, one tensor after the other.
+#![forbid(unsafe_code)]
+
+use super::signals::Signals;
+use super::{Failure, Outcome, product, say, terminal};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tensor::file::atomic::Pending;
+use tensor::file::gguf::{self, Metadata, Planned, TensorInfo, Value};
+use tensor::quant::imatrix::Imatrix;
+use tensor::quant::recipe::{self, Chosen, Facts, Recipe};
+use tensor::quant::transcode::{self, Loss, Transcode};
+use tensor::{DType, quant};
+
+/// Write a GGUF model's weights in smaller element types.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The model, a GGUF file; of a model in parts, any of them.
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The file to write.
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// What to make of it: a recipe (q4_0, q8_0, q4_k_s, q4_k_m, q5_k_m, q6_k), which is llama.cpp's choice of type
+    /// for each tensor; or one type for every weight matrix (f32, f16, bf16, q4_1, q5_0, q5_1, q2_k, q3_k, q4_k, q5_k,
+    /// iq4_nl, iq4_xs, mxfp4).
+    #[arg(long, value_name = "TYPE")]
+    to: String,
+    /// Every weight matrix in the one type, where --to is a recipe's name too.
+    #[arg(long)]
+    pure: bool,
+    /// How much each column matters: a file of llama-imatrix, .dat or GGUF.
+    #[arg(long, value_name = "FILE")]
+    imatrix: Option<PathBuf>,
+    /// Let blocks become other blocks, which loses twice; f32, f16 and bf16 are made of blocks without this.
+    #[arg(long)]
+    requantize: bool,
+    /// Measure what each tensor loses: the root mean square of its errors, relative to that of its numbers.
+    #[arg(long)]
+    measure: bool,
+    /// CPU threads [default: the cores that this process may use].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print what was written as JSON, with every tensor.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: Args) -> Outcome {
+    let begun = Instant::now();
+    let recipe = recipe(&args)?;
+    let threads = match args.threads {
+        Some(0) => return Err(Failure::usage("--threads must be at least 1")),
+        Some(threads) => threads,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let signals = Signals::catch(args.json)?;
+    signals.begin()?;
+    let file = gguf::File::open(&args.input)?;
+    file.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
+    check_output(&args, &file)?;
+    let imatrix = args.imatrix.as_deref().map(read_imatrix).transpose()?;
+    let job = Job::new(&file, recipe, imatrix, &args, threads)?;
+    let metadata = job.metadata(args.imatrix.as_deref());
+    job.warn();
+    let Some(losses) = job.write(&args.output, &metadata, &signals.stop)? else {
+        let message = format!("{}: interrupted, not written", args.output.display());
+        return Err(Failure { message, ..signals.failure() });
+    };
+    job.report(&args.output, &losses, begun.elapsed().as_secs_f64(), args.json);
+    Ok(())
+}
+
+/// The output is neither a folder nor one of the files that are read.
+fn check_output(args: &Args, file: &gguf::File) -> Outcome {
+    let path = args.output.display();
+    if args.output.is_dir() {
+        let what = format!("{path}: the output is a folder");
+        return Err(Failure::usage(format!("{what}\n  help: name the file to write, such as {path}/model.gguf")));
+    }
+    let Ok(output) = std::fs::canonicalize(&args.output) else { return Ok(()) };
+    let mut read = file.tensors().paths().chain(args.imatrix.as_deref());
+    match read.find(|path| std::fs::canonicalize(path).is_ok_and(|path| path == output)) {
+        Some(_) => {
+            Err(Failure::usage(format!("{path}: the output is a file that is read\n  help: write to another file")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn recipe(args: &Args) -> Result<Recipe, Failure> {
+    let to = &args.to;
+    let named = Recipe::of_name(to);
+    let recipe = match to.parse::<DType>() {
+        _ if named.is_some() && !args.pure => named,
+        Ok(dtype) if quant::format(dtype).is_some_and(quant::Format::encodes) => Some(Recipe::Pure(dtype)),
+        Ok(dtype) => {
+            let help = "q4_k_m is usual; `rondo help quantize` says which there are";
+            return Err(Failure::usage(format!("--to {dtype}: it can be read, not written\n  help: {help}")));
+        }
+        Err(_) => None,
+    };
+    recipe.ok_or_else(|| {
+        let known: Vec<_> = Recipe::names().collect();
+        let known = known.join(", ");
+        let what = if args.pure { "--pure takes an element type" } else { "there is no such recipe or element type" };
+        Failure::usage(format!("--to {to}: {what}\n  help: there are {known}, and single types such as q5_0, iq4_nl"))
+    })
+}
+
+fn read_imatrix(path: &Path) -> Result<Imatrix, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| Failure::bad_file(format!("{}: {e}", path.display())))?;
+    Imatrix::parse(&bytes).map_err(|problem| Failure::bad_file(format!("{}: {problem}", path.display())))
+}
+
+/// A model, and what is to become of it.
+struct Job<'a> {
+    file: &'a gguf::File,
+    recipe: Recipe,
+    imatrix: Option<Imatrix>,
+    threads: usize,
+    measure: bool,
+    tensors: Vec<(&'a TensorInfo, &'a [u8])>,
+    chosen: Vec<Chosen>,
+    planned: Vec<Planned>,
+}
+
+impl<'a> Job<'a> {
+    fn new(
+        file: &'a gguf::File,
+        recipe: Recipe,
+        imatrix: Option<Imatrix>,
+        args: &Args,
+        threads: usize,
+    ) -> Result<Self, Failure> {
+        let tensors: Vec<_> = file.tensors().iter().collect();
+        let list: Vec<_> = tensors.iter().map(|(t, _)| (t.name.as_str(), t.dtype, &t.shape)).collect();
+        let chosen = recipe::choose(recipe, &facts(file.metadata(), imatrix.is_some()), &list);
+        let plan = |((tensor, _), chosen): (&(&TensorInfo, &[u8]), &Chosen)| Planned {
+            name: tensor.name.clone(),
+            dtype: chosen.dtype,
+            shape: tensor.shape.clone(),
+        };
+        let planned: Vec<_> = tensors.iter().zip(&chosen).map(plan).collect();
+        let job = Job { file, recipe, imatrix, threads, measure: args.measure, tensors, chosen, planned };
+        // Before anything is written: all that can be known.
+        for ((tensor, _), chosen) in job.tensors.iter().zip(&job.chosen) {
+            let blocks = tensor.dtype.block_elements() > 1 && chosen.dtype.block_elements() > 1;
+            if tensor.dtype != chosen.dtype && blocks && !args.requantize {
+                let what = format!("it is {} already, and would become {}", tensor.dtype, chosen.dtype);
+                let help = "quantize the original model, or add --requantize, which loses more";
+                return Err(file.tensors().error(&tensor.name, what, help).into());
+            }
+            if tensor.dtype != chosen.dtype {
+                job.importance(tensor)?;
+            }
+        }
+        Ok(job)
+    }
+
+    /// Says what isn't as the recipe means it.
+    fn warn(&self) {
+        let mut fallbacks: BTreeMap<(DType, DType), Vec<&TensorInfo>> = BTreeMap::new();
+        for ((tensor, _), chosen) in self.tensors.iter().zip(&self.chosen) {
+            if chosen.dtype != chosen.wanted {
+                fallbacks.entry((chosen.wanted, chosen.dtype)).or_default().push(tensor);
+            }
+        }
+        for ((wanted, dtype), tensors) in &fallbacks {
+            let Some(first) = tensors.first() else { continue };
+            let (count, row) = (tensors.len(), first.shape.last());
+            let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+            say(format_args!(
+                "warning: {}{others}: {dtype} instead of {wanted}, whose blocks don't fill rows of {row}",
+                first.name
+            ));
+        }
+        if let Some(imatrix) = &self.imatrix {
+            let known = |(tensor, _): &&(&TensorInfo, _)| imatrix.get(&tensor.name).is_some();
+            if !self.tensors.iter().any(|tensor| known(&tensor)) {
+                say("warning: the importance matrix knows none of these tensors: is it of this model?");
+            }
+        }
+    }
+
+    /// The file's own, with what has changed.
+    fn metadata(&self, imatrix: Option<&Path>) -> Metadata {
+        const SPLIT: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
+        let kept = self.file.metadata().iter().filter(|(key, _)| !SPLIT.contains(key));
+        let mut metadata: Metadata = kept.map(|(key, value)| (key, value.clone())).collect();
+        metadata.set("general.quantization_version", Value::U32(2));
+        if let Some(number) = self.recipe.file_type() {
+            metadata.set("general.file_type", Value::U32(number));
+        }
+        if let (Some(known), Some(path)) = (&self.imatrix, imatrix) {
+            let count = |count: usize| Value::U32(u32::try_from(count).unwrap_or(u32::MAX));
+            metadata.set("quantize.imatrix.file", Value::String(path.display().to_string()));
+            if let Some(dataset) = &known.dataset {
+                metadata.set("quantize.imatrix.dataset", Value::String(dataset.clone()));
+            }
+            metadata.set("quantize.imatrix.entries_count", count(known.len()));
+            if let Some(chunks) = known.chunks {
+                metadata.set("quantize.imatrix.chunks_count", Value::U32(chunks));
+            }
+        }
+        metadata
+    }
+
+    /// Writes the file, whole or not at all, and answers what each tensor has lost, where that is measured; `None` if it
+    /// was told to stop.
+    fn write(&self, path: &Path, metadata: &Metadata, stop: &AtomicBool) -> Result<Option<Vec<Option<Loss>>>, Failure> {
+        let failed = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                let needed: u64 = self.planned.iter().filter_map(Planned::bytes).sum();
+                let help = format!("it takes {:.1} MB: make room there, or write to another disk", needed as f64 / 1e6);
+                Failure::failed(format!("{}: {source}\n  help: {help}", path.display()))
+            }
+            _ => Failure::failed(format!("{}: {source}", path.display())),
+        };
+        let pending = Pending::create(path).map_err(failed)?;
+        let mut writer = gguf::Writer::new(pending, metadata, &self.planned).map_err(failed)?;
+        let mut progress = Progress::new(self.tensors.iter().map(|(tensor, _)| tensor.bytes).sum());
+        let mut out = Vec::new();
+        let mut losses = Vec::with_capacity(self.tensors.len());
+        for ((tensor, bytes), planned) in self.tensors.iter().zip(&self.planned) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            progress.show(tensor, planned.dtype);
+            if tensor.dtype == planned.dtype {
+                writer.tensor(bytes).map_err(failed)?;
+                losses.push(None);
+            } else {
+                losses.push(self.encode(tensor, bytes, planned.dtype, &mut out)?);
+                writer.tensor(&out).map_err(failed)?;
+            }
+            progress.done += tensor.bytes;
+        }
+        progress.clear();
+        let pending = writer.finish().map_err(failed)?;
+        self.file.tensors().unchanged()?;
+        pending.commit().map_err(failed)?;
+        Ok(Some(losses))
+    }
+
+    /// A tensor's bytes in another type; answers what it has lost, where that is measured.
+    fn encode(&self, tensor: &TensorInfo, bytes: &[u8], to: DType, out: &mut Vec<u8>) -> Result<Option<Loss>, Failure> {
+        let wrong = |what: String, help| Failure::from(self.file.tensors().error(&tensor.name, what, help));
+        let help = "quantize a model of floating-point numbers";
+        let unknown = |dtype: DType| wrong(format!("{dtype} can't be converted"), help);
+        let from = quant::format(tensor.dtype).ok_or_else(|| unknown(tensor.dtype))?;
+        let to = quant::format(to).ok_or_else(|| unknown(to))?;
+        let count = to.dtype.bytes(tensor.shape.elements()).ok_or_else(|| unknown(to.dtype))?;
+        out.resize(count, 0);
+        let importance = self.importance(tensor)?;
+        // Each expert's matrix has columns of its own.
+        let matrices = if importance.is_some() { experts(tensor) } else { 1 };
+        let (columns, in_bytes, out_bytes) = (tensor.shape.last(), bytes.len() / matrices, count / matrices);
+        let mut loss = self.measure.then(Loss::default);
+        for matrix in 0..matrices {
+            let part = |size: usize| matrix * size..(matrix + 1) * size;
+            let importance = importance.and_then(|known| known.get(part(columns)));
+            let (Some(bytes), Some(out)) = (bytes.get(part(in_bytes)), out.get_mut(part(out_bytes))) else {
+                return Err(unknown(to.dtype));
+            };
+            let work = Transcode { from, to, importance, threads: self.threads };
+            let done = match loss {
+                Some(before) => work.measured(bytes, out).map(|more| loss = Some(before.and(more))),
+                None => work.run(bytes, out),
+            };
+            done.map_err(|error| match error {
+                transcode::Error::Number { index, .. } => {
+                    let within = matrix * in_bytes + index / from.dtype.block_elements() * from.dtype.block_bytes();
+                    let at = tensor.offset.saturating_add(within as u64);
+                    wrong(format!("{error}; it lies at byte {at}"), "the model is damaged: get it again")
+                }
+                transcode::Error::Shape(what) => wrong(what, help),
+            })?;
+        }
+        Ok(loss)
+    }
+
+    /// What the importance matrix says of a tensor, which must be of its sizes.
+    fn importance(&self, tensor: &TensorInfo) -> Result<Option<&[f32]>, Failure> {
+        let Some(known) = self.imatrix.as_ref().and_then(|imatrix| imatrix.get(&tensor.name)) else { return Ok(None) };
+        let columns = tensor.shape.last();
+        let experts = experts(tensor);
+        if known.len() == columns * experts {
+            return Ok(Some(known));
+        }
+        // Rows of the embedding are looked up, and its columns are nobody's inputs.
+        if tensor.name == "token_embd.weight" {
+            return Ok(None);
+        }
+        let what =
+            format!("the importance matrix has {} columns for it, and it has {columns} x {experts}", known.len());
+        Err(self.file.tensors().error(&tensor.name, what, "make the importance matrix from this very model").into())
+    }
+
+    fn report(&self, path: &Path, losses: &[Option<Loss>], seconds: f64, json: bool) {
+        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+        self.planned.iter().for_each(|planned| *types.entry(planned.dtype.name()).or_default() += 1);
+        let bytes: u64 = self.planned.iter().filter_map(Planned::bytes).sum();
+        let before: u64 = self.tensors.iter().map(|(tensor, _)| tensor.bytes).sum();
+        let weights: usize = self.planned.iter().map(|planned| planned.shape.elements()).sum();
+        let bits = bytes as f64 * 8.0 / weights.max(1) as f64;
+        let list: Vec<_> = types.iter().map(|(name, count)| format!("{count} {name}")).collect();
+        let all = losses.iter().flatten().fold(Loss::default(), |all, loss| all.and(*loss));
+        let lost = if self.measure { format!(" · error {:.3}%", all.relative() * 100.0) } else { String::new() };
+        say(format_args!(
+            "{} · {} tensors: {} · {:.1} MB -> {:.1} MB, {bits:.2} bits a weight{lost} · {seconds:.1} s on {} threads",
+            self.recipe.name(),
+            self.planned.len(),
+            list.join(", "),
+            before as f64 / 1e6,
+            bytes as f64 / 1e6,
+            self.threads
+        ));
+        if !json {
+            for (planned, loss) in self.planned.iter().zip(losses) {
+                if let Some(loss) = loss {
+                    let (name, percent) = (&planned.name, loss.relative() * 100.0);
+                    say(format_args!("  {name:<40} {:<7} error {percent:.3}%", planned.dtype));
+                }
+            }
+            return product(path.display());
+        }
+        product(super::json(&json!({
+            "path": path,
+            "recipe": self.recipe.name(),
+            "types": types,
+            "bytes_before": before,
+            "bytes": bytes,
+            "bits_per_weight": bits,
+            "threads": self.threads,
+            "seconds": seconds,
+            "error": self.measure.then(|| all.relative()),
+            "tensors": self.described(losses),
+        })));
+    }
+
+    /// Each tensor, for JSON.
+    fn described(&self, losses: &[Option<Loss>]) -> Vec<Json> {
+        let tensors = self.tensors.iter().zip(&self.chosen).zip(losses);
+        let describe = |(((tensor, _), chosen), loss): ((&(&TensorInfo, &[u8]), &Chosen), &Option<Loss>)| {
+            json!({
+                "name": tensor.name,
+                "from": tensor.dtype.name(),
+                "to": chosen.dtype.name(),
+                "instead_of": (chosen.dtype != chosen.wanted).then(|| chosen.wanted.name()),
+                "error": loss.map(|loss| loss.relative()),
+            })
+        };
+        tensors.map(describe).collect()
+    }
+}
+
+/// How many matrices a tensor is.
+fn experts(tensor: &TensorInfo) -> usize {
+    if tensor.shape.len() > 2 { tensor.shape.iter().next().copied().unwrap_or(1).max(1) } else { 1 }
+}
+
+/// What of a model the choice of types depends on, as far as its metadata says so.
+fn facts(metadata: &Metadata, importance: bool) -> Facts {
+    let architecture = metadata.get("general.architecture").and_then(Value::text).unwrap_or_default().to_string();
+    let number = |key: &str| {
+        let value = metadata.get(&format!("{architecture}.{key}"));
+        // A list has one number a layer.
+        let first = |value: &Value| value.array().and_then(|list| list.unsigned()?.first().copied());
+        let number = value.and_then(|value| value.unsigned().or_else(|| first(value)));
+        number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
+    };
+    let num_heads = number("attention.head_count");
+    Facts {
+        num_layers: number("block_count"),
+        num_heads,
+        num_kv_heads: match number("attention.head_count_kv") {
+            0 => num_heads,
+            heads => heads,
+        },
+        num_experts: number("expert_count"),
+        importance,
+        architecture,
+    }
+}
+
+/// How far it is: a line that is updated in place on a terminal, a few lines elsewhere.
+struct Progress {
+    bytes: u64,
+    done: u64,
+    begun: Instant,
+    said: u64,
+    shown: bool,
+}
+
+impl Progress {
+    /// Lines where stderr is no terminal.
+    const LINES: u64 = 5;
+
+    fn new(bytes: u64) -> Self {
+        Progress { bytes: bytes.max(1), done: 0, begun: Instant::now(), said: 0, shown: false }
+    }
+
+    fn show(&mut self, tensor: &TensorInfo, to: DType) {
+        let share = self.done as f64 / self.bytes as f64;
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let left =
+            if share > 0.05 { format!(" · {:.0} s left", seconds * (1.0 - share) / share) } else { String::new() };
+        let text = format!("{:3.0}% · {} {} -> {to}{left}", share * 100.0, tensor.name, tensor.dtype);
+        if terminal::live() {
+            let width = terminal::columns().saturating_sub(1);
+            let text: String = text.chars().take(width).collect();
+            let mut stderr = std::io::stderr().lock();
+            // Work goes on without its reader.
+            let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
+            self.shown = true;
+        } else if seconds > 2.0 && self.done * Self::LINES / self.bytes > self.said {
+            self.said = self.done * Self::LINES / self.bytes;
+            say(text);
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.shown {
+            // As above.
+            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
+        }
+    }
+}
