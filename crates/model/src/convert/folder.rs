@@ -30,7 +30,8 @@ struct Part<'a> {
 /// When the file is of no known family, a tensor can't be converted, or the folder is there or can't be written.
 pub fn to_folder(file: &gguf::File, out: &Path, options: &mut Options) -> Result<Made, ConvertError> {
     let known = family::of_gguf(file)?;
-    let mut made = Made { warnings: known.warnings.clone(), ..Made::default() };
+    let warnings = file.warnings().iter().chain(&known.warnings).cloned().collect();
+    let mut made = Made { warnings, ..Made::default() };
     if out.exists() {
         let there =
             std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it is there already\n  help: name another folder");

@@ -11,10 +11,19 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub struct Mapped {
     path: PathBuf,
-    file: fs::File,
-    /// None for an empty file, which can't be mapped.
-    map: Option<Mmap>,
-    stamp: Stamp,
+    content: Content,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Content {
+    Memory(Vec<u8>),
+    /// `map` is none for an empty file, which can't be mapped.
+    Disk {
+        file: fs::File,
+        map: Option<Mmap>,
+        stamp: Stamp,
+    },
 }
 
 /// What changes when a file is written.
@@ -47,12 +56,20 @@ impl Mapped {
         // names) and checks it against the length held here, so that changed bytes are wrong numbers, never a wrong
         // access. A file that shrinks ends the process with SIGBUS; `unchanged` notices it before long readings.
         let map = if stamp.bytes == 0 { None } else { Some(unsafe { Mmap::map(&file)? }) };
-        Ok(Mapped { path: path.into(), file, map, stamp })
+        Ok(Mapped { path: path.into(), content: Content::Disk { file, map, stamp } })
+    }
+
+    /// Bytes in memory that stand for a file; `path` is for errors.
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> Mapped {
+        Mapped { path: path.into(), content: Content::Memory(bytes) }
     }
 
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
+        match &self.content {
+            Content::Memory(bytes) => bytes,
+            Content::Disk { map, .. } => map.as_deref().unwrap_or_default(),
+        }
     }
 
     /// Where it is.
@@ -65,12 +82,13 @@ impl Mapped {
     /// # Errors
     /// When it hasn't, or can't be asked.
     pub fn unchanged(&self) -> io::Result<()> {
-        let held = Stamp::of(&self.file.metadata()?);
+        let Content::Disk { file, stamp, .. } = &self.content else { return Ok(()) };
+        let held = Stamp::of(&file.metadata()?);
         let named = Stamp::of(&fs::metadata(&self.path)?);
-        if held == self.stamp && named == self.stamp {
+        if held == *stamp && named == *stamp {
             return Ok(());
         }
-        let (before, now) = (self.stamp.bytes, named.bytes);
+        let (before, now) = (stamp.bytes, named.bytes);
         let what = if before == now { String::new() } else { format!(" (it had {before} bytes, and has {now})") };
         Err(io::Error::other(format!("it has changed while it was being read{what}: read it again when it is whole")))
     }

@@ -65,6 +65,18 @@ impl File {
         File::of_parts(&name.path(path, 1), parts)
     }
 
+    /// A model in one file whose bytes are in memory; `path` is for errors.
+    ///
+    /// # Errors
+    /// When it isn't valid, or is one of several parts.
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<File, Error> {
+        let part = part_of(Mapped::of_bytes(path, bytes))?;
+        match split_number(&part, SPLIT_COUNT_KEY)?.unwrap_or(1) {
+            0 | 1 => File::of_parts(path, vec![part]),
+            count => Err(wrong(&part, SPLIT_COUNT_KEY, format!("it is one of {count} parts"), PARTS_HELP)),
+        }
+    }
+
     fn of_parts(path: &Path, mut parts: Vec<Part>) -> Result<File, Error> {
         let trailing = |part: &Part| {
             let (path, bytes) = (part.mapped.path().display(), part.head.trailing_bytes);
@@ -117,8 +129,11 @@ impl File {
 }
 
 fn part(path: &Path) -> Result<Part, Error> {
-    let mapped = Mapped::open(path).map_err(Error::io(path))?;
-    let head = parse(mapped.bytes()).map_err(|problem| problem.within(path))?;
+    part_of(Mapped::open(path).map_err(Error::io(path))?)
+}
+
+fn part_of(mapped: Mapped) -> Result<Part, Error> {
+    let head = parse(mapped.bytes()).map_err(|problem| problem.within(mapped.path()))?;
     Ok(Part { mapped, head })
 }
 

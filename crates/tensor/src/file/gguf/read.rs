@@ -15,8 +15,15 @@ const DEEPEST: usize = 4;
 const LONGEST_KEY: usize = 65_535;
 /// Most tensors, and most keys.
 const MOST_ENTRIES: u64 = 65_536;
-/// Most texts and lists in all lists of a file: in memory each takes more than in the file.
-const MOST_TEXTS: usize = 1 << 21;
+/// Bytes that the head may take in memory, beyond as many as the file has behind it: short texts take more than in the
+/// file.
+const FREE_BYTES: usize = 56 << 20;
+/// Bytes in memory of a text beside its characters.
+const TEXT_BYTES: usize = 24 + 16;
+/// Bytes in memory of a list beside its values, of a key and its value, and of a tensor.
+const LIST_BYTES: usize = 64;
+const PAIR_BYTES: usize = 160;
+const TENSOR_BYTES: usize = 400;
 /// Bytes of a key's length, type and least value.
 const LEAST_PAIR: u64 = 8 + 4 + 1;
 /// Bytes of a tensor's name length, dimensions' count, type and offset.
@@ -27,9 +34,10 @@ type Result<T> = std::result::Result<T, Problem>;
 /// Reads the head of a GGUF file. `bytes` are the whole file: what the head says must fit in it.
 ///
 /// # Errors
-/// Where and what, at the first thing that is wrong. No allocation is larger than the file.
+/// Where and what, at the first thing that is wrong. Nothing is allocated for what isn't in the file, and all together
+/// takes at most the file's size and 64 MiB, the file's own pages counted.
 pub fn parse(bytes: &[u8]) -> Result<Head> {
-    let mut reader = Reader { bytes, at: 0, texts: 0 };
+    let mut reader = Reader { bytes, at: 0, held: 0 };
     let version = magic_and_version(&mut reader)?;
     let tensors_at = reader.at;
     let tensors = reader.u64("the number of tensors")?;
@@ -184,8 +192,8 @@ fn problem(at: usize, field: impl Into<String>, what: impl Into<String>) -> Prob
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Texts and lists in lists so far.
-    texts: usize,
+    /// Bytes in memory of what was read.
+    held: usize,
 }
 
 macro_rules! numbers {
@@ -231,10 +239,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Counts what is to be kept in memory.
+    fn hold(&mut self, at: usize, field: impl FnOnce() -> String, bytes: usize) -> Result<()> {
+        self.held = self.held.saturating_add(bytes);
+        match self.held <= FREE_BYTES.saturating_add(self.left()) {
+            true => Ok(()),
+            false => Err(problem(at, field(), "the head takes more memory than a file of this size may")),
+        }
+    }
+
     fn string(&mut self, field: impl Fn() -> String) -> Result<String> {
         let at = self.at;
         let length = self.number::<8>(&field()).map(u64::from_le_bytes)?;
         let length = self.fits(at, format!("the length of {}", field()), length, 1)?;
+        self.hold(at, &field, length)?;
         let bytes_at = self.at;
         let bytes = self.take(length, &field)?;
         match std::str::from_utf8(bytes) {
@@ -246,6 +264,8 @@ impl<'a> Reader<'a> {
     fn key(&mut self, index: u64) -> Result<String> {
         let at = self.at;
         let key = self.string(|| format!("key {index}"))?;
+        // Kept twice: in order, and to be found by.
+        self.hold(at, || format!("key {index}"), key.len().saturating_add(PAIR_BYTES))?;
         let what = if key.is_empty() {
             "it is empty"
         } else if key.len() > LONGEST_KEY {
@@ -300,6 +320,7 @@ impl<'a> Reader<'a> {
         let kind = self.kind(key)?;
         let count_at = self.at;
         let count = self.u64(key)?;
+        let field = || format!("the length of key `{key}`");
         let least = match kind {
             Kind::U8 | Kind::I8 | Kind::Bool => 1,
             Kind::U16 | Kind::I16 => 2,
@@ -307,15 +328,13 @@ impl<'a> Reader<'a> {
             Kind::U64 | Kind::I64 | Kind::F64 | Kind::String => 8,
             Kind::Array => 12,
         };
-        let count = self.fits(count_at, format!("the length of key `{key}`"), count, least)?;
-        if matches!(kind, Kind::String | Kind::Array) {
-            self.texts = self.texts.saturating_add(count);
-            if self.texts > MOST_TEXTS {
-                let what =
-                    format!("it has {count} values; more than {MOST_TEXTS} texts or lists in a file are refused");
-                return Err(problem(count_at, format!("key `{key}`"), what));
-            }
-        }
+        let count = self.fits(count_at, field(), count, least)?;
+        let each = match kind {
+            Kind::String => TEXT_BYTES,
+            Kind::Array => LIST_BYTES,
+            _ => usize::try_from(least).unwrap_or(TEXT_BYTES),
+        };
+        self.hold(count_at, field, count.saturating_mul(each))?;
         Ok(match kind {
             Kind::U8 => Array::U8(self.numbers(count, key, u8::from_le_bytes)?),
             Kind::I8 => Array::I8(self.numbers(count, key, i8::from_le_bytes)?),
@@ -329,11 +348,18 @@ impl<'a> Reader<'a> {
             Kind::F64 => Array::F64(self.numbers(count, key, f64::from_le_bytes)?),
             Kind::Bool => Array::Bool((0..count).map(|_| self.flag(key)).collect::<Result<_>>()?),
             Kind::String => {
-                let field = |index: usize| move || format!("text {index} of key `{key}`");
-                Array::String((0..count).map(|index| self.string(field(index))).collect::<Result<_>>()?)
+                let mut texts = Vec::with_capacity(count);
+                for index in 0..count {
+                    texts.push(self.string(|| format!("text {index} of key `{key}`"))?);
+                }
+                Array::String(texts)
             }
             Kind::Array => {
-                Array::Array((0..count).map(|_| self.array(key, depth.saturating_add(1))).collect::<Result<_>>()?)
+                let mut lists = Vec::with_capacity(count);
+                for _ in 0..count {
+                    lists.push(self.array(key, depth.saturating_add(1))?);
+                }
+                Array::Array(lists)
             }
         })
     }
@@ -354,6 +380,7 @@ impl<'a> Reader<'a> {
             return Err(problem(at, unnamed(), what));
         }
         let field = format!("tensor `{name}`");
+        self.hold(at, unnamed, TENSOR_BYTES)?;
         let at = self.at;
         let dimensions = self.u32(&field)? as usize;
         if dimensions == 0 || dimensions > MOST_DIMENSIONS {

@@ -162,9 +162,9 @@ impl Value {
 }
 
 /// The first values of a long list, as `show` prints them.
-fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, values: &[T]) -> fmt::Result {
+fn list<T>(f: &mut fmt::Formatter<'_>, values: &[T], show: fn(&T) -> String) -> fmt::Result {
     const MOST: usize = 6;
-    let shown: Vec<_> = values.iter().take(MOST).map(ToString::to_string).collect();
+    let shown: Vec<_> = values.iter().take(MOST).map(show).collect();
     let more = values.len().saturating_sub(MOST);
     write!(f, "[{}", shown.join(", "))?;
     if more > 0 { write!(f, ", and {more} more]") } else { f.write_str("]") }
@@ -173,19 +173,19 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, values: &[T]) -> fmt::Resul
 impl fmt::Display for Array {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Array::U8(v) => list(f, v),
-            Array::I8(v) => list(f, v),
-            Array::U16(v) => list(f, v),
-            Array::I16(v) => list(f, v),
-            Array::U32(v) => list(f, v),
-            Array::I32(v) => list(f, v),
-            Array::F32(v) => list(f, v),
-            Array::Bool(v) => list(f, v),
-            Array::U64(v) => list(f, v),
-            Array::I64(v) => list(f, v),
-            Array::F64(v) => list(f, v),
-            Array::Array(v) => list(f, v),
-            Array::String(v) => list(f, &v.iter().map(|s| format!("{s:?}")).collect::<Vec<_>>()),
+            Array::U8(v) => list(f, v, ToString::to_string),
+            Array::I8(v) => list(f, v, ToString::to_string),
+            Array::U16(v) => list(f, v, ToString::to_string),
+            Array::I16(v) => list(f, v, ToString::to_string),
+            Array::U32(v) => list(f, v, ToString::to_string),
+            Array::I32(v) => list(f, v, ToString::to_string),
+            Array::F32(v) => list(f, v, ToString::to_string),
+            Array::Bool(v) => list(f, v, ToString::to_string),
+            Array::U64(v) => list(f, v, ToString::to_string),
+            Array::I64(v) => list(f, v, ToString::to_string),
+            Array::F64(v) => list(f, v, ToString::to_string),
+            Array::Array(v) => list(f, v, ToString::to_string),
+            Array::String(v) => list(f, v, |text| format!("{text:?}")),
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::{DType, Shape};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Bytes of a header at most, as the reference library allows.
-pub const LARGEST_HEADER: u64 = 100_000_000;
+/// Bytes of a header at most: room for 131,072 tensors. The reference library allows 100,000,000, and so much to be
+/// allocated for a small file.
+pub const LARGEST_HEADER: u64 = 16 << 20;
 /// The key of a file's own texts.
 const METADATA: &str = "__metadata__";
 

@@ -10,7 +10,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 /// Most tensors of a file, and most of its own texts: in memory each takes more than in the file.
-const MOST_ENTRIES: usize = 1 << 18;
+const MOST_ENTRIES: usize = 1 << 17;
+/// Longest name of a tensor, in bytes.
+const LONGEST_NAME: usize = 4096;
+/// Bytes of all names at most; each is kept several times.
+const MOST_NAMES: usize = 8 << 20;
 /// Most dimensions of a tensor.
 const MOST_DIMENSIONS: usize = 16;
 /// Bytes before the header: its length.
@@ -21,7 +25,8 @@ type Result<T> = std::result::Result<T, Problem>;
 /// Reads the head of a safetensors file. `bytes` are the whole file: what the head says must fit it exactly.
 ///
 /// Beyond what the reference library refuses, it refuses names that are there twice, a header that doesn't begin with
-/// `{`, more than 16 dimensions and more than 262,144 tensors or texts.
+/// `{`, more than 16 dimensions, more than 131,072 tensors or texts, names of more than 4,096 bytes
+/// each or 8 MiB together, and headers of more than 16 MiB.
 ///
 /// # Errors
 /// Where and what, at the first thing that is wrong.
@@ -38,6 +43,10 @@ pub fn head(bytes: &[u8]) -> Result<Head> {
     let mut names = HashSet::new();
     for (name, raw) in entries.0 {
         let at = place(raw.get());
+        if name.len() > LONGEST_NAME {
+            let what = format!("its name has {} bytes; more than {LONGEST_NAME} are refused", name.len());
+            return Err(Problem::new(at, "a tensor", what));
+        }
         let field = || format!("tensor `{name}`");
         if !names.insert(name.clone()) {
             return Err(Problem::new(at, field(), "its name is there twice"));
@@ -184,8 +193,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
                 f.write_str("an object of tensors")
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
+                let mut entries: Vec<(String, &RawValue)> = Vec::new();
+                let mut names = 0usize;
+                while let Some(entry) = map.next_entry::<String, &RawValue>()? {
+                    names = names.saturating_add(entry.0.len());
+                    if names > MOST_NAMES {
+                        return Err(A::Error::custom(format!("more than {MOST_NAMES} bytes of names are refused")));
+                    }
                     if entries.len() >= MOST_ENTRIES {
                         return Err(A::Error::custom(format!("more than {MOST_ENTRIES} tensors are refused")));
                     }
