@@ -2,6 +2,7 @@
 
 mod codec;
 mod stream;
+pub mod template;
 mod tokenizer;
 pub mod vocab;
 

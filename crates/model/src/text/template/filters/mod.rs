@@ -1,0 +1,232 @@
+//! The filters of jinja2, with `tojson` as Hugging Face has it.
+
+mod lists;
+mod words;
+
+use super::call::Given;
+use super::error::{Error, Kind, Result};
+use super::format;
+use super::json::tojson;
+use super::methods;
+use super::operate::{self, index};
+use super::run::Run;
+use super::strings;
+use super::value::Value;
+
+const NAMES: [&str; 45] = [
+    "abs",
+    "attr",
+    "batch",
+    "capitalize",
+    "center",
+    "count",
+    "d",
+    "default",
+    "dictsort",
+    "e",
+    "escape",
+    "first",
+    "float",
+    "forceescape",
+    "format",
+    "groupby",
+    "indent",
+    "int",
+    "items",
+    "join",
+    "last",
+    "length",
+    "list",
+    "lower",
+    "map",
+    "max",
+    "min",
+    "reject",
+    "rejectattr",
+    "replace",
+    "reverse",
+    "round",
+    "safe",
+    "select",
+    "selectattr",
+    "slice",
+    "sort",
+    "string",
+    "sum",
+    "title",
+    "tojson",
+    "trim",
+    "truncate",
+    "unique",
+    "upper",
+];
+const MORE: [&str; 2] = ["urlencode", "wordcount"];
+/// jinja2's, for pages of the web and for chance, which no chat template needs.
+const REFUSED: [&str; 7] = ["filesizeformat", "pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr"];
+
+/// Whether there is a filter `name`.
+pub(super) fn is_known(name: &str) -> bool {
+    NAMES.contains(&name) || MORE.contains(&name) || REFUSED.contains(&name)
+}
+
+/// `value | name(given)`.
+pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> Result<Value> {
+    match name {
+        "capitalize" | "center" | "indent" | "lower" | "replace" | "title" | "trim" | "truncate" | "upper"
+        | "urlencode" | "wordcount" | "e" | "escape" | "forceescape" => words::apply(name, value, given),
+        "batch" | "dictsort" | "first" | "groupby" | "join" | "last" | "list" | "map" | "max" | "min" | "reject"
+        | "rejectattr" | "reverse" | "select" | "selectattr" | "slice" | "sort" | "sum" | "unique" => {
+            lists::apply(run, name, value, given)
+        }
+        "tojson" => tojson(value, given),
+        "default" | "d" => {
+            let [default, boolean] = given.some(name, ["default_value", "boolean"])?;
+            let is_bad = matches!(value, Value::Undefined(..)) || (is_true(boolean.as_ref()) && !value.is_true());
+            if is_bad { default.map_or_else(|| Value::str(""), Ok) } else { Ok(value.clone()) }
+        }
+        "length" | "count" => {
+            let [] = given.all(name, [])?;
+            let len = match value {
+                Value::Loop(state) => run.loop_len(state)?,
+                other => other.len()?,
+            };
+            Ok(Value::Int(i128::try_from(len).unwrap_or(i128::MAX)))
+        }
+        "items" => {
+            let [] = given.all(name, [])?;
+            match value {
+                Value::Undefined(..) => Value::generator(Vec::new()),
+                Value::Dict(dict) => Value::generator(methods::pairs(dict)?),
+                _ => Err(Error::value(format!("`items` needs a dictionary, and not a {}", value.type_name()))),
+            }
+        }
+        "string" | "safe" => {
+            let [] = given.all(name, [])?;
+            value.to_text().map(Value::Str)
+        }
+        "attr" => {
+            let [attribute] = given.all(name, ["name"])?;
+            // An entry of a dictionary is no attribute.
+            match value {
+                Value::Dict(_) => match methods::find(value, attribute.to_text()?.as_str()) {
+                    Some(method) => Ok(method),
+                    None => Ok(Value::undefined("a dict has no such attribute")),
+                },
+                _ => run.attribute(value, attribute.to_text()?.as_str()),
+            }
+        }
+        "format" => {
+            let text = value.to_text()?;
+            if !given.named.is_empty() {
+                if !given.positional.is_empty() {
+                    return Err(Error::value("`format` takes values with names or without, and not both"));
+                }
+                let mut dict = super::value::Dict::default();
+                for (name, value) in given.named {
+                    dict.insert(Value::str(&name)?, value)?;
+                }
+                return format::percent(run, &text, &Value::Dict(std::rc::Rc::new(dict)));
+            }
+            format::percent(run, &text, &Value::tuple(given.positional)?)
+        }
+        "abs" => {
+            let [] = given.all(name, [])?;
+            value.defined()?;
+            match (value.int(), value.number()) {
+                (Some(i), _) => i.checked_abs().map(Value::Int).ok_or_else(|| Error::value("a number too large")),
+                (_, Some(f)) => Ok(Value::Float(f.abs())),
+                _ => Err(Error::value(format!("`abs` needs a number, and not a {}", value.type_name()))),
+            }
+        }
+        "int" => int(value, given),
+        "float" => {
+            let [default] = given.some(name, ["default"])?;
+            value.defined()?;
+            let default = default.unwrap_or(Value::Float(0.0));
+            Ok(value.number().or_else(|| parsed(value)).map_or(default, Value::Float))
+        }
+        "round" => round(value, given),
+        _ if REFUSED.contains(&name) => {
+            Err(Error::new(Kind::Refused, format!("filter `{name}` isn't for chat templates")))
+        }
+        _ => Err(Error::new(Kind::Syntax, format!("there is no filter `{name}`"))),
+    }
+}
+
+/// Whether an argument was given and is true.
+pub(super) fn is_true(value: Option<&Value>) -> bool {
+    value.is_some_and(Value::is_true)
+}
+
+/// A string as a float, as Python reads it.
+fn parsed(value: &Value) -> Option<f64> {
+    let Value::Str(text) = value else { return None };
+    let text = text.as_str().trim_matches(strings::is_space);
+    let number = text.replace('_', "");
+    let is_plain = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    let lower = number.trim_start_matches(['+', '-']).to_ascii_lowercase();
+    let is_word = ["inf", "infinity", "nan"].contains(&lower.as_str());
+    let is_number = number.chars().all(is_plain) && number.contains(|c: char| c.is_ascii_digit());
+    if is_word || is_number { number.parse().ok() } else { None }
+}
+
+fn int(value: &Value, given: Given) -> Result<Value> {
+    let [default, base] = given.some("int", ["default", "base"])?;
+    let default = default.unwrap_or(Value::Int(0));
+    let base = base.map_or(Ok(10), |base| index(&base))?;
+    value.defined()?;
+    if let Value::Str(text) = value {
+        let text = text.as_str().trim_matches(strings::is_space).replace('_', "").to_lowercase();
+        let (sign, digits) = text.strip_prefix('-').map_or(("", text.trim_start_matches('+')), |d| ("-", d));
+        let digits = match base {
+            16 => digits.trim_start_matches("0x"),
+            8 => digits.trim_start_matches("0o"),
+            2 => digits.trim_start_matches("0b"),
+            _ => digits,
+        };
+        let base = u32::try_from(base).ok().filter(|base| (2..=36).contains(base));
+        let whole = base.and_then(|base| i128::from_str_radix(&format!("{sign}{digits}"), base).ok());
+        if let Some(whole) = whole.filter(|_| !digits.starts_with(['+', '-'])) {
+            return Ok(Value::Int(whole));
+        }
+    }
+    if let Some(whole) = value.int() {
+        return Ok(Value::Int(whole));
+    }
+    let float = value.number().or_else(|| parsed(value));
+    Ok(float.and_then(|f| format::truncated(f).ok()).map_or(default, Value::Int))
+}
+
+fn round(value: &Value, given: Given) -> Result<Value> {
+    let [precision, method] = given.some("round", ["precision", "method"])?;
+    let precision = precision.map_or(Ok(0), |p| index(&p))?.clamp(-400, 300);
+    let method = method.map_or_else(|| Value::str("common"), Ok)?.to_text()?;
+    let number =
+        value.number().ok_or_else(|| operate::positive(value).err().unwrap_or_else(|| Error::value("no number")))?;
+    let scale = 10f64.powi(i32::try_from(precision).unwrap_or(0));
+    match method.as_str() {
+        "common" => {
+            if let (Some(whole), 0..) = (value.int(), precision) {
+                return Ok(Value::Int(whole));
+            }
+            if !number.is_finite() {
+                return Ok(Value::Float(number));
+            }
+            let rounded = match usize::try_from(precision) {
+                Ok(places) => format!("{number:.places$}").parse().unwrap_or(number),
+                Err(_) => (number * scale).round_ties_even() / scale,
+            };
+            match value.int() {
+                Some(_) => format::truncated(rounded).map(Value::Int),
+                None => Ok(Value::Float(rounded)),
+            }
+        }
+        "ceil" => Ok(Value::Float((number * scale).ceil() / scale)),
+        "floor" => Ok(Value::Float((number * scale).floor() / scale)),
+        other => Err(Error::value(format!("`round` knows common, ceil and floor, and not `{}`", short(other)))),
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(40).collect()
+}

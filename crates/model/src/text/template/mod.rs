@@ -1,0 +1,173 @@
+//! Chat templates: Jinja as Hugging Face sets up Python's jinja2, by an evaluator of our own that no template can
+//! make crash, hang or eat the memory.
+//!
+//! A template comes with a model, so it is as little to be trusted as the rest of the file. Parsing and rendering go
+//! on a thread with a stack of `STACK` bytes; how deep they go, how many steps they take and how many bytes their
+//! values hold is counted before it happens, and each limit is an error with the template's name and line.
+#![forbid(unsafe_code)]
+
+mod ast;
+mod attributes;
+mod call;
+mod clock;
+mod error;
+mod eval;
+mod filters;
+mod format;
+mod json;
+mod lexer;
+mod meter;
+mod methods;
+mod operate;
+mod parser;
+mod run;
+mod sort;
+mod strings;
+mod tests;
+mod text;
+mod value;
+
+pub use clock::Now;
+pub use error::{At, Error, Kind};
+
+use error::Result;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Stack of the thread that parses or renders, in bytes; the limits on depth need less than half of it.
+pub const STACK: usize = 16 << 20;
+
+/// How much a template may ask for. Steps, memory and output grow with the conversation that it is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the template's source.
+    pub template: usize,
+    /// Steps of a rendering: about one a node that is evaluated, an element that is looked at, or 64 bytes copied.
+    pub steps: u64,
+    /// Bytes that the values of a rendering hold at any one time.
+    pub memory: usize,
+    /// Bytes of the rendered text.
+    pub output: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { template: 256 << 10, steps: 1_000_000, memory: 16 << 20, output: 4 << 20 }
+    }
+}
+
+/// Steps for each value of the conversation: a message may be looked at from every other of a long conversation.
+const STEPS_A_VALUE: u64 = 2_000;
+/// Bytes of memory and of output for each that the conversation holds.
+const TIMES: usize = 4;
+
+/// A chat template, ready to be rendered.
+#[derive(Clone, Debug)]
+pub struct Template {
+    name: String,
+    body: Arc<ast::Body>,
+    limits: Limits,
+}
+
+/// What a template is rendered with.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// `messages`, and optionally `tools`, `documents`, `add_generation_prompt` or any other variable. What isn't
+    /// here isn't defined.
+    pub conversation: &'a serde_json::Map<String, serde_json::Value>,
+    /// Variables that the model brings, such as `bos_token`; the conversation's go before them.
+    pub tokens: &'a [(String, String)],
+    /// What `strftime_now` tells.
+    pub now: Now,
+}
+
+/// A rendered conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text.
+    pub text: String,
+    /// The byte ranges of it that came from the conversation, in order. In these nothing is a control token, whatever
+    /// it looks like.
+    pub content: Vec<Range<usize>>,
+    /// The byte ranges that stand in `{% generation %}` blocks: what the model said.
+    pub generations: Vec<Range<usize>>,
+}
+
+impl Template {
+    /// Parses `source`, which errors call `name`.
+    ///
+    /// # Errors
+    /// What is wrong with it, or too large about it, with line and column.
+    pub fn parse(name: &str, source: &str) -> std::result::Result<Template, Error> {
+        Template::with_limits(name, source, Limits::default())
+    }
+
+    /// `parse` with other limits.
+    ///
+    /// # Errors
+    /// As `parse`.
+    pub fn with_limits(name: &str, source: &str, limits: Limits) -> std::result::Result<Template, Error> {
+        if source.len() > limits.template {
+            let (have, most) = (source.len(), limits.template);
+            let what = format!(
+                "the template has {have} bytes; at most {most} are read, and chat templates have some thousand"
+            );
+            return Err(named(name, Error::new(Kind::Limit, what)));
+        }
+        let body = apart(|| parser::parse(&lexer::tokens(source)?)).map_err(|e| named(name, e))?;
+        Ok(Template { name: name.into(), body: Arc::new(body), limits })
+    }
+
+    /// Renders a conversation.
+    ///
+    /// # Errors
+    /// What the template refuses, does wrong or asks too much of, with its line and column.
+    pub fn render(&self, input: Input) -> std::result::Result<Rendered, Error> {
+        apart(|| render(&self.body, input, self.limits)).map_err(|e| named(&self.name, e))
+    }
+}
+
+fn named(name: &str, error: Error) -> Error {
+    Error { name: name.into(), ..error }
+}
+
+/// Does `work` on a thread with a stack that is large enough for it.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, work);
+        let thread =
+            thread.map_err(|e| Error::new(Kind::Limit, format!("there is no thread for the template: {e}")))?;
+        thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Value, "the template met a fault of this program")))
+    })
+}
+
+fn render(body: &ast::Body, input: Input, limits: Limits) -> Result<Rendered> {
+    // The conversation is there already and is what its owner wants rendered: it has no limit.
+    meter::begin(u64::MAX, usize::MAX);
+    let mut variables = value::Dict::default();
+    for (name, text) in input.tokens {
+        variables.insert(value::Value::str(name)?, value::Value::str(text)?)?;
+    }
+    let mut count = 0;
+    for (name, json) in input.conversation {
+        count += values(json);
+        variables.insert(value::Value::str(name)?, json::value(json, false)?)?;
+    }
+    let held = meter::held();
+    let room = |limit: usize| limit.saturating_add(held.saturating_mul(TIMES));
+    meter::begin(limits.steps.saturating_add(count.saturating_mul(STEPS_A_VALUE)), room(limits.memory));
+    let mut run = run::Run::new(variables, input.now, room(limits.output))?;
+    run.template(body)?;
+    let (text, content) = std::mem::take(&mut run.out).into_parts();
+    Ok(Rendered { text, content, generations: std::mem::take(&mut run.generations) })
+}
+
+/// How many values there are in `json`; its depth is bounded by whoever has read it.
+fn values(json: &serde_json::Value) -> u64 {
+    match json {
+        serde_json::Value::Array(items) => items.iter().map(values).sum::<u64>() + 1,
+        serde_json::Value::Object(entries) => entries.values().map(values).sum::<u64>() + 1,
+        _ => 1,
+    }
+}
