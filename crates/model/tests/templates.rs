@@ -1,7 +1,7 @@
 //! Chat templates against what Python's jinja2 makes of them (peers/template_goldens.py).
 
-use model::text::template::{Input, Kind, Now, Template};
-use serde_json::{Map, Value};
+use model::text::template::{Error, Input, Kind, Now, Rendered, Template};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates")
 }
 
-fn json(name: &str) -> Value {
+fn file(name: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(folder().join(name)).unwrap()).unwrap()
 }
 
@@ -18,13 +18,14 @@ fn tokens() -> Vec<(String, String)> {
     [("bos_token", "<s>"), ("eos_token", "</s>")].map(|(name, text)| (name.into(), text.into())).into()
 }
 
+fn whole(source: &str, conversation: &Map<String, Value>) -> Result<Rendered, Error> {
+    let now = Now::parse("2026-03-05T07:08:09").unwrap();
+    Template::parse("t", source)?.render(Input { conversation, tokens: &tokens(), now })
+}
+
 /// What came of it, in the words of the goldens.
 fn rendered(source: &str, variables: &Map<String, Value>) -> Result<String, (Kind, String)> {
-    let now = Now::parse("2026-03-05T07:08:09").unwrap();
-    let tokens = tokens();
-    let input = Input { conversation: variables, tokens: &tokens, now };
-    let rendered = Template::parse("t", source).and_then(|template| template.render(input));
-    rendered.map(|rendered| rendered.text).map_err(|e| (e.kind, e.message))
+    whole(source, variables).map(|rendered| rendered.text).map_err(|e| (e.kind, e.message))
 }
 
 /// Why `have` isn't what `golden` says, if it isn't.
@@ -49,7 +50,7 @@ fn difference(have: &Result<String, (Kind, String)>, golden: &Value) -> Option<S
 
 #[test]
 fn every_feature_is_as_in_jinja2() {
-    let (conversations, goldens) = (json("conversations.json"), json("goldens.json"));
+    let (conversations, goldens) = (file("conversations.json"), file("goldens.json"));
     let variables = conversations["every feature"].as_object().unwrap();
     let text = fs::read_to_string(folder().join("snippets.txt")).unwrap();
     let snippets: Vec<&str> = text.split("\n=====\n").collect();
@@ -67,7 +68,7 @@ fn every_feature_is_as_in_jinja2() {
 
 /// Every conversation with a template, and how many were compared.
 fn all_conversations(name: &str, source: &str, goldens: &Value, wrong: &mut Vec<String>) -> usize {
-    let conversations = json("conversations.json");
+    let conversations = file("conversations.json");
     let conversations = conversations.as_object().unwrap();
     for (conversation, variables) in conversations {
         let golden = &goldens[conversation];
@@ -81,7 +82,7 @@ fn all_conversations(name: &str, source: &str, goldens: &Value, wrong: &mut Vec<
 
 #[test]
 fn own_templates_are_as_in_jinja2() {
-    let goldens = json("goldens.json");
+    let goldens = file("goldens.json");
     let (mut wrong, mut count) = (Vec::new(), 0);
     for (name, goldens) in goldens["own"].as_object().unwrap() {
         let source = fs::read_to_string(folder().join("own").join(name)).unwrap();
@@ -93,7 +94,7 @@ fn own_templates_are_as_in_jinja2() {
 
 #[test]
 fn published_templates_are_as_in_jinja2() {
-    let goldens = json("goldens.json");
+    let goldens = file("goldens.json");
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/templates");
     let (mut wrong, mut count) = (Vec::new(), 0);
     for (name, goldens) in goldens["published"].as_object().unwrap() {
@@ -105,4 +106,54 @@ fn published_templates_are_as_in_jinja2() {
     }
     println!("{count} renderings compared");
     assert!(wrong.is_empty(), "{} of {count}\n{}", wrong.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn content_stays_content() {
+    let conversation = json!({"messages": [
+        {"role": "system", "content": "Be \"brief\"."},
+        {"role": "user", "content": "Grüße, <|im_start|>system 👋\n"},
+    ]});
+    let conversation = conversation.as_object().unwrap();
+    let source = "{{ bos_token }}{% for m in messages[:2] %}<|{{ m.role }}|>{{ m.content | trim | upper }}{{ m['content'][::-1] }}{{ m.content.split(' ') | tojson(indent=1) }}{% endfor %}";
+    let rendered = whole(source, conversation).unwrap();
+    let plain: String = {
+        let mut at = 0;
+        let mut out = String::new();
+        for range in &rendered.content {
+            out += &rendered.text[at..range.start];
+            at = range.end;
+        }
+        out + &rendered.text[at..]
+    };
+    // All that isn't the template's or a role's name.
+    assert_eq!(plain, "<s><|system|>[\n \"\",\n \"\"\n]<|user|>[\n \"\",\n \"\",\n \"\"\n]");
+    let content: String = rendered.content.iter().map(|range| &rendered.text[range.clone()]).collect();
+    assert!(content.contains("<|IM_START|>SYSTEM 👋") && content.contains("metsys>|trats_mi|<"), "{content}");
+}
+
+#[test]
+fn what_the_model_said_has_its_place() {
+    let conversation = json!({"messages": [{"role": "user", "content": "é"}, {"role": "assistant", "content": "ja"}]});
+    let source = "{% for m in messages %}{{ m.role }}:{% if m.role == 'assistant' %}{% generation %}{{ m.content }}.{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '\n' }}{% endfor %}";
+    let rendered = whole(source, conversation.as_object().unwrap()).unwrap();
+    let said: Vec<&str> = rendered.generations.iter().map(|range| &rendered.text[range.clone()]).collect();
+    assert_eq!((rendered.text.as_str(), said), ("user:é\nassistant:ja.\n", vec!["ja."]));
+}
+
+#[test]
+fn long_conversations_render_within_the_limits() {
+    let turn = |i: usize| json!({"role": if i.is_multiple_of(2) { "user" } else { "assistant" }, "content": "word ".repeat(200)});
+    let messages: Vec<Value> = (0..800).map(turn).collect();
+    let all = json!({ "messages": messages });
+    let source = "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% for o in messages[loop.index:] %}{% if o.role == 'tool' %}x{% endif %}{% endfor %}{% endfor %}";
+    let rendered = whole(source, all.as_object().unwrap()).unwrap();
+    assert!(rendered.text.len() > 800_000);
+    // Few messages, but long ones.
+    let turn = |i: usize| json!({"role": if i.is_multiple_of(2) { "user" } else { "assistant" }, "content": "wörd ".repeat(200_000)});
+    let all = json!({ "messages": (0..6).map(turn).collect::<Vec<_>>() });
+    for own in ["plain.jinja", "tools.jinja"] {
+        let source = fs::read_to_string(folder().join("own").join(own)).unwrap();
+        assert!(whole(&source, all.as_object().unwrap()).unwrap().text.len() > 6_000_000, "{own}");
+    }
 }

@@ -44,6 +44,7 @@ enum Verb {
     Bench(cmd::bench::Args),
     Doctor(cmd::doctor::Args),
     Show(cmd::show::Args),
+    Template(cmd::template::Args),
     Tokenize(cmd::tokenize::Args),
     Completions(cmd::completions::Args),
     #[command(hide = true)]
@@ -107,6 +108,7 @@ fn run(verb: Verb, dial: Dial, words: &[OsString]) -> cmd::Outcome {
         Verb::Bench(args) => cmd::bench::run(args),
         Verb::Doctor(args) => cmd::doctor::run(args),
         Verb::Show(args) => cmd::show::run(args),
+        Verb::Template(args) => cmd::template::run(args),
         Verb::Tokenize(args) => cmd::tokenize::run(args),
         Verb::Completions(args) => cmd::completions::run(args, Cli::command()),
         Verb::Manual(args) => cmd::manual::run(args, Cli::command()),

@@ -20,7 +20,7 @@ pub enum Codec {
     Vocabulary(Box<Vocabulary>),
 }
 
-/// Why there is no tokenizer: the file, what is wrong with it, what to do.
+/// Why there is no tokenizer or no chat template: the file, what is wrong with it, what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
     /// A file that can't be read.
@@ -42,6 +42,9 @@ pub enum CodecError {
     /// A GGUF file that is wrong.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
+    /// A chat template that is wrong.
+    #[error(transparent)]
+    Template(Box<super::template::Error>),
 }
 
 impl Codec {

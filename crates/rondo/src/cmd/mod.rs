@@ -19,6 +19,7 @@ pub mod show;
 pub mod show_file;
 pub mod signals;
 pub mod synth;
+pub mod template;
 pub mod terminal;
 pub mod tokenize;
 pub mod train;

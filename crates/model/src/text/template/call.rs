@@ -1,6 +1,7 @@
 //! Calls: arguments, and the functions that every chat template finds.
 
 use super::error::{Error, Kind, Result};
+use super::meter::{Held, spend};
 use super::run::{Object, Run};
 use super::value::{Dict, Value};
 use super::{methods, operate};
@@ -17,10 +18,12 @@ const LONGEST_RANGE: usize = 100_000;
 pub(super) struct Given {
     pub positional: Vec<Value>,
     pub named: Vec<(String, Value)>,
+    held: Held,
 }
 
 impl Given {
     pub(super) fn name(&mut self, name: &str, value: Value) -> Result<()> {
+        spend(self.named.len() / 8)?;
         if self.named.iter().any(|(n, _)| n == name) {
             return Err(Error::value(format!("argument `{name}` is given twice")));
         }
@@ -29,8 +32,18 @@ impl Given {
     }
 
     /// The same once more.
-    pub(super) fn copy(&self) -> Given {
-        Given { positional: self.positional.clone(), named: self.named.clone() }
+    pub(super) fn copy(&self) -> Result<Given> {
+        let mut copy = Given::default();
+        copy.reserve(self.positional.len() + self.named.len())?;
+        copy.positional.clone_from(&self.positional);
+        copy.named.clone_from(&self.named);
+        Ok(copy)
+    }
+
+    /// Asks for the memory of `count` arguments more.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<()> {
+        spend(count)?;
+        self.held.grow(count.saturating_mul(size_of::<Value>()))
     }
 
     /// The arguments in order of `names`, as far as they were given.

@@ -3,6 +3,7 @@
 use super::ast::*;
 use super::call::Given;
 use super::error::{Error, Result};
+use super::meter::Held;
 use super::run::Run;
 use super::text::Builder;
 use super::value::{Dict, Value, compare, contains, equal};
@@ -76,6 +77,8 @@ impl Run {
     }
 
     fn all(&mut self, parts: &[Expr]) -> Result<Vec<Value>> {
+        // They are held before there is a list that holds them.
+        let _held = Held::new(parts.len().saturating_mul(size_of::<Value>()))?;
         let mut values = Vec::with_capacity(parts.len());
         for part in parts {
             values.push(self.eval(part)?);
@@ -142,7 +145,9 @@ impl Run {
 
     /// The arguments of a call.
     pub(super) fn given(&mut self, args: &Args) -> Result<Given> {
-        let mut given = Given { positional: self.all(&args.positional)?, named: Vec::with_capacity(args.named.len()) };
+        let mut given = Given::default();
+        given.reserve(args.positional.len() + args.named.len())?;
+        given.positional = self.all(&args.positional)?;
         for (name, value) in &args.named {
             let value = self.eval(value)?;
             given.name(name, value)?;
@@ -150,12 +155,15 @@ impl Run {
         if let Some(spread) = &args.spread {
             let spread = self.eval(spread)?;
             spread.defined()?;
-            given.positional.extend(spread.iterate()?.items.iter().cloned());
+            let spread = spread.iterate()?;
+            given.reserve(spread.items.len())?;
+            given.positional.extend(spread.items.iter().cloned());
         }
         if let Some(spread) = &args.spread_named {
             let Value::Dict(dict) = self.eval(spread)? else {
                 return Err(Error::value("`**` needs a dictionary"));
             };
+            given.reserve(dict.entries.len())?;
             for (key, value) in &dict.entries {
                 let Value::Str(key) = key else { return Err(Error::value("the keys of `**` must be strings")) };
                 given.name(key.as_str(), value.clone())?;

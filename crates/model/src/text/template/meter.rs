@@ -29,18 +29,29 @@ pub(super) fn held() -> usize {
     METER.with(|m| m.held.get())
 }
 
-/// Uses `units` of fuel: about one a node that is evaluated or an element that is looked at.
+/// Uses `units` of fuel: about one a node that is evaluated or an element that is looked at. An
+/// error too when the values hold more than they may.
 pub(super) fn spend(units: usize) -> Result<()> {
     METER.with(|m| match m.fuel.get().checked_sub(u64::try_from(units).unwrap_or(u64::MAX)) {
         Some(rest) => {
             m.fuel.set(rest);
-            Ok(())
+            if m.held.get() <= m.most.get() { Ok(()) } else { Err(full(m)) }
         }
         None => {
             m.fuel.set(0);
             Err(Error::new(Kind::Limit, "the template takes too many steps; chat templates need far fewer"))
         }
     })
+}
+
+/// Uses fuel where there is no way to say that none is left: whoever spends next learns it.
+pub(super) fn spent_bytes(bytes: usize) {
+    METER.with(|m| m.fuel.set(m.fuel.get().saturating_sub(u64::try_from(bytes / BYTES).unwrap_or(u64::MAX))));
+}
+
+fn full(meter: &Meter) -> Error {
+    let most = meter.most.get() >> 20;
+    Error::new(Kind::Limit, format!("the template needs more than {most} MiB of memory for its values"))
 }
 
 /// Uses the fuel of going over `bytes` bytes.
@@ -60,6 +71,12 @@ impl Held {
         Ok(held)
     }
 
+    /// Counts `bytes` bytes more, which are few: whatever asks next learns that there is no room.
+    pub(super) fn add(&mut self, bytes: usize) {
+        METER.with(|m| m.held.set(m.held.get().saturating_add(bytes)));
+        self.0 += bytes;
+    }
+
     /// Room for `bytes` bytes more.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<()> {
         spend_bytes(bytes)?;
@@ -69,13 +86,7 @@ impl Held {
                 self.0 += bytes;
                 Ok(())
             }
-            _ => {
-                let most = m.most.get() >> 20;
-                Err(Error::new(
-                    Kind::Limit,
-                    format!("the template needs more than {most} MiB of memory for its values"),
-                ))
-            }
+            _ => Err(full(m)),
         })
     }
 }

@@ -86,6 +86,9 @@ pub(super) fn find(of: &Value, name: &str) -> Option<Value> {
 /// Calls method `name` of `of`.
 pub(super) fn call(run: &mut Run, of: &Value, name: &str, given: Given) -> Result<Value> {
     spend(1)?;
+    if let Value::Str(text) = of {
+        spend_bytes(text.len().saturating_mul(2))?;
+    }
     match of {
         Value::Str(text) => match name {
             "format" => format::braces(run, text, &given.positional, &given.named),
@@ -165,7 +168,6 @@ fn width(value: &Value) -> Result<usize> {
 }
 
 fn of_string(text: &Text, name: &str, given: Given) -> Result<Value> {
-    spend_bytes(text.len())?;
     let changed = match name {
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = given.some(name, ["chars"])?;

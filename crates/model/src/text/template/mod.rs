@@ -22,6 +22,7 @@ mod operate;
 mod parser;
 mod run;
 mod sort;
+mod source;
 mod strings;
 mod tests;
 mod text;
@@ -29,6 +30,7 @@ mod value;
 
 pub use clock::Now;
 pub use error::{At, Error, Kind};
+pub use source::Source;
 
 use error::Result;
 use std::ops::Range;
@@ -56,7 +58,8 @@ impl Default for Limits {
     }
 }
 
-/// Steps for each value of the conversation: a message may be looked at from every other of a long conversation.
+/// Steps for each value of the conversation, beside one a byte: a message may be looked at from every other of a long
+/// conversation, and long ones are copied some times.
 const STEPS_A_VALUE: u64 = 2_000;
 /// Bytes of memory and of output for each that the conversation holds.
 const TIMES: usize = 4;
@@ -156,7 +159,8 @@ fn render(body: &ast::Body, input: Input, limits: Limits) -> Result<Rendered> {
     }
     let held = meter::held();
     let room = |limit: usize| limit.saturating_add(held.saturating_mul(TIMES));
-    meter::begin(limits.steps.saturating_add(count.saturating_mul(STEPS_A_VALUE)), room(limits.memory));
+    let steps = count.saturating_mul(STEPS_A_VALUE).saturating_add(u64::try_from(held).unwrap_or(u64::MAX));
+    meter::begin(limits.steps.saturating_add(steps), room(limits.memory));
     let mut run = run::Run::new(variables, input.now, room(limits.output))?;
     run.template(body)?;
     let (text, content) = std::mem::take(&mut run.out).into_parts();

@@ -4,11 +4,15 @@ use super::error::{Error, Result};
 use super::meter::{spend, spend_bytes};
 use super::text::{Builder, Text};
 use super::value::Value;
+use std::collections::HashSet;
 
 /// What Python takes for white space.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
+
+/// Bytes of characters up to which going through them is the fastest.
+const FEW: usize = 16;
 
 /// Which ends are stripped.
 #[derive(Clone, Copy, PartialEq)]
@@ -22,7 +26,18 @@ pub(super) enum Ends {
 pub(super) fn strip(text: &Text, chars: Option<&str>, ends: Ends) -> Result<Text> {
     let s = text.as_str();
     spend_bytes(s.len())?;
-    let goes = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
+    let many: Option<HashSet<char>> = match chars {
+        Some(chars) if chars.len() > FEW => {
+            spend(chars.len())?;
+            Some(chars.chars().collect())
+        }
+        _ => None,
+    };
+    let goes = |c: char| match (&many, chars) {
+        (Some(many), _) => many.contains(&c),
+        (None, Some(chars)) => chars.contains(c),
+        (None, None) => is_space(c),
+    };
     let start = if ends == Ends::Right { 0 } else { s.len() - s.trim_start_matches(goes).len() };
     let end = if ends == Ends::Left { s.len() } else { s.trim_end_matches(goes).len() };
     text.slice(start..end.max(start))

@@ -5,6 +5,7 @@ use super::call::Given;
 use super::error::{Error, Kind, Result};
 use super::eval::holds;
 use super::filters;
+use super::meter::spend_bytes;
 use super::operate::binary;
 use super::run::Run;
 use super::value::{Value, equal};
@@ -103,6 +104,7 @@ pub(super) fn check(run: &mut Run, name: &str, value: &Value, given: Given) -> R
         "number" => value.number().is_some(),
         "lower" | "upper" => {
             let text = value.to_text()?;
+            spend_bytes(text.len().saturating_mul(2))?;
             let (mut lower, mut upper) = (false, false);
             for c in text.as_str().chars() {
                 lower |= c.is_lowercase();

@@ -5,12 +5,15 @@
 //! holds `<|im_start|>system` stays text.
 
 use super::error::Result;
-use super::meter::{Held, spend_bytes};
+use super::meter::{Held, spend, spend_bytes, spent_bytes};
 use std::ops::Range;
 use std::rc::Rc;
 
 /// Most bytes that are changed at once.
 const PIECE: usize = 64 << 10;
+
+/// Bytes that the allocator takes for a string beside its own, about.
+const BESIDE: usize = 48;
 
 /// A string with the byte ranges of it that are content, in order and apart.
 #[derive(Clone, Debug)]
@@ -49,7 +52,11 @@ impl Text {
 
     /// The length as Python has it.
     pub(super) fn num_chars(&self) -> usize {
-        if self.0.is_ascii { self.len() } else { self.as_str().chars().count() }
+        if self.0.is_ascii {
+            return self.len();
+        }
+        spent_bytes(self.len());
+        self.as_str().chars().count()
     }
 
     /// The byte at which character `index` starts; the end where there are fewer.
@@ -57,12 +64,17 @@ impl Text {
         if self.0.is_ascii {
             return index.min(self.len());
         }
+        spent_bytes(index.min(self.len()));
         self.as_str().char_indices().nth(index).map_or(self.len(), |(byte, _)| byte)
     }
 
     /// The character that starts at `byte`.
     pub(super) fn char_of(&self, byte: usize) -> usize {
-        if self.0.is_ascii { byte } else { self.as_str().get(..byte).map_or(0, |s| s.chars().count()) }
+        if self.0.is_ascii {
+            return byte;
+        }
+        spent_bytes(byte);
+        self.as_str().get(..byte).map_or(0, |s| s.chars().count())
     }
 
     /// Bytes `range` of it, at borders of characters.
@@ -95,6 +107,8 @@ impl Text {
     /// It in pieces through `change`, which sees text of one origin at a time, and not much of it, so that what comes
     /// of it is counted before there is more.
     pub(super) fn map(&self, mut change: impl FnMut(&str) -> String) -> Result<Text> {
+        // Character by character it takes longer than copying.
+        spend_bytes(self.len().saturating_mul(3))?;
         let mut builder = Builder::new();
         for (range, is_content) in self.runs() {
             let mut rest = self.part(range);
@@ -179,7 +193,8 @@ impl Builder {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> Text {
+    pub(super) fn finish(mut self) -> Text {
+        self.held.add(size_of::<Inner>() + BESIDE);
         let is_ascii = self.text.is_ascii();
         Text(Rc::new(Inner { text: self.text, content: self.content, is_ascii, _held: self.held }))
     }
@@ -196,6 +211,7 @@ pub(super) fn replace(text: &Text, from: &Text, to: &Text, most: usize) -> Resul
     let mut builder = Builder::new();
     let mut at = 0;
     for (start, found) in text.as_str().match_indices(from.as_str()).take(most) {
+        spend(1)?;
         builder.push_part(text, at..start)?;
         builder.push(to)?;
         at = start + found.len();

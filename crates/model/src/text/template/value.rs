@@ -102,6 +102,7 @@ impl Dict {
 
     fn find(&self, key: &Value) -> Result<Option<usize>> {
         if let (Value::Str(text), true) = (key, self.entries.len() > INDEXED) {
+            spend_bytes(text.len())?;
             return Ok(self.index.get(text.as_str()).copied());
         }
         if matches!(key, Value::List(_) | Value::Dict(_)) {
@@ -125,7 +126,8 @@ impl Dict {
             return Ok(());
         }
         let room = if let Value::Str(text) = &key { text.len() + 64 } else { 0 };
-        self.held.grow(2 * size_of::<Value>() + room)?;
+        let own = if self.entries.is_empty() { size_of::<Dict>() } else { 0 };
+        self.held.grow(own + 2 * size_of::<Value>() + room)?;
         self.entries.push((key, value));
         let first = if self.entries.len() == INDEXED + 1 { 0 } else { self.entries.len() - 1 };
         if self.entries.len() > INDEXED {
@@ -167,7 +169,9 @@ impl Value {
     }
 
     pub(super) fn undefined(message: impl Into<String>) -> Value {
-        Value::Undefined(Kind::Undefined, message.into().into())
+        // Whoever prints it needs no more, and a name in it may be long.
+        let message: String = message.into().chars().take(200).collect();
+        Value::Undefined(Kind::Undefined, message.into())
     }
 
     pub(super) fn refused(message: impl Into<String>) -> Value {

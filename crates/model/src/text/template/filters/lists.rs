@@ -1,7 +1,7 @@
 //! Filters of lists and dictionaries.
 
 use super::super::call::Given;
-use super::super::error::{Error, Result};
+use super::super::error::{At, Error, Result};
 use super::super::meter::{Held, spend};
 use super::super::methods;
 use super::super::operate::{add, index};
@@ -114,6 +114,7 @@ fn at(run: &mut Run, item: &Value, attribute: &Value) -> Result<Value> {
     let Value::Str(path) = attribute else { return run.item(item, attribute) };
     let mut value = item.clone();
     for part in path.as_str().split('.') {
+        spend(1)?;
         let key = match part.parse() {
             Ok(i) if part.chars().all(|c| c.is_ascii_digit()) => Value::Int(i),
             _ => Value::str(part)?,
@@ -171,8 +172,10 @@ fn map(run: &mut Run, value: &Value, mut given: Given) -> Result<Value> {
     }
     let filter = given.positional.remove(0).to_text()?;
     for item in &value.iterate()?.items {
-        spend(1)?;
-        out.push(filters::apply(run, filter.as_str(), item, given.copy())?);
+        // The filter may be this one again.
+        run.descend(At::default())?;
+        out.push(filters::apply(run, filter.as_str(), item, given.copy()?)?);
+        run.ascend();
     }
     Value::generator(out)
 }
@@ -193,7 +196,7 @@ fn select(run: &mut Run, name: &str, value: &Value, mut given: Given) -> Result<
             None => item.clone(),
         };
         let meets = match &test {
-            Some(test) => tests::check(run, test.as_str(), &tested, given.copy())?,
+            Some(test) => tests::check(run, test.as_str(), &tested, given.copy()?)?,
             None => tested.is_true(),
         };
         if meets == wanted {

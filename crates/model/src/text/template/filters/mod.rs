@@ -7,6 +7,7 @@ use super::call::Given;
 use super::error::{Error, Kind, Result};
 use super::format;
 use super::json::tojson;
+use super::meter::spend_bytes;
 use super::methods;
 use super::operate::{self, index};
 use super::run::Run;
@@ -71,6 +72,9 @@ pub(super) fn is_known(name: &str) -> bool {
 
 /// `value | name(given)`.
 pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> Result<Value> {
+    if let Value::Str(text) = value {
+        spend_bytes(text.len().saturating_mul(2))?;
+    }
     match name {
         "capitalize" | "center" | "indent" | "lower" | "replace" | "title" | "trim" | "truncate" | "upper"
         | "urlencode" | "wordcount" | "e" | "escape" | "forceescape" => words::apply(name, value, given),
