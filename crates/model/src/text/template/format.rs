@@ -63,7 +63,13 @@ pub(super) fn percent(run: &mut Run, text: &Text, values: &Value) -> Result<Valu
         at = s.len() - rest.len();
     }
     out.push_part(text, at..text.len())?;
-    if next.next().is_some() && !used_name && !matches!(values, Value::Dict(_) | Value::List(_)) {
+    if next.next().is_some()
+        && !used_name
+        && matches!(
+            values,
+            Value::Tuple(_) | Value::Str(_) | Value::Int(_) | Value::Bool(_) | Value::Float(_) | Value::None
+        )
+    {
         return Err(Error::value("the format doesn't use all values"));
     }
     let _ = run;

@@ -72,7 +72,7 @@ pub(super) fn find(of: &Value, name: &str) -> Option<Value> {
         Value::List(_) => (&OF_LISTS, &REFUSED_OF_LISTS),
         Value::Tuple(_) => (&["count", "index"], &[]),
         Value::Float(_) => (&["is_integer"], &[]),
-        Value::Int(_) => (&["bit_length"], &[]),
+        Value::Int(_) | Value::Bool(_) => (&["bit_length"], &[]),
         _ => return None,
     };
     if let Some(method) = has.iter().find(|method| **method == name) {
@@ -135,6 +135,7 @@ pub(super) fn call(run: &mut Run, of: &Value, name: &str, given: Given) -> Resul
         },
         Value::Float(f) => Ok(Value::Bool(f.fract() == 0.0)),
         Value::Int(i) => Ok(Value::Int(i128::from(128 - i.unsigned_abs().leading_zeros()))),
+        Value::Bool(b) => Ok(Value::Int(i128::from(*b))),
         _ => Err(Error::value(format!("`{name}` can't be called"))),
     }
 }
@@ -221,7 +222,8 @@ fn of_string(text: &Text, name: &str, given: Given) -> Result<Value> {
             let [] = given.all(name, [])?;
             match name {
                 "upper" => text.map(str::to_uppercase)?,
-                "lower" | "casefold" => text.map(str::to_lowercase)?,
+                "lower" => text.map(str::to_lowercase)?,
+                "casefold" => text.map(|part| part.to_lowercase().replace('ß', "ss").replace('ς', "σ"))?,
                 "capitalize" => strings::capitalize(text)?,
                 "title" => strings::title(text, |c| !c.is_alphabetic())?,
                 "swapcase" => text.map(strings::swap_case)?,

@@ -192,6 +192,7 @@ fn power(left: &Value, right: &Value) -> Result<Value> {
 /// The first index, the step and the count of a slice of `len` elements.
 struct Cut {
     start: i128,
+    stop: i128,
     step: i128,
     count: usize,
 }
@@ -220,7 +221,7 @@ impl Cut {
         let (start, stop) = (start.map_or(first, place), stop.map_or(last, place));
         let distance = if step > 0 { stop - start } else { start - stop };
         let count = (distance + step.abs() - 1) / step.abs();
-        Ok(Cut { start, step, count: usize::try_from(count).unwrap_or(0) })
+        Ok(Cut { start, stop, step, count: usize::try_from(count).unwrap_or(0) })
     }
 
     fn indices(&self) -> impl Iterator<Item = usize> {
@@ -244,9 +245,14 @@ pub(super) fn slice(of: &Value, start: Option<&Value>, stop: Option<&Value>, ste
         Value::Str(text) => text_slice(text, &cut(text.num_chars())?),
         Value::List(list) => Value::list(items(list)?),
         Value::Tuple(list) | Value::View("_GroupTuple", list) => Value::tuple(items(list)?),
-        Value::Range(..) => {
-            let list = of.iterate()?;
-            Value::list(items(&list)?)
+        Value::Range(first, _, each) => {
+            let cut = cut(of.range_len())?;
+            let each = i128::from(*each);
+            let place = |i: i128| i64::try_from(i128::from(*first) + each * i);
+            match (place(cut.start), place(cut.stop), i64::try_from(each.saturating_mul(cut.step))) {
+                (Ok(start), Ok(stop), Ok(step)) => Ok(Value::Range(start, stop, step)),
+                _ => Err(too_large()),
+            }
         }
         _ => Err(Error::value(format!("a {} can't be sliced", of.type_name()))),
     }

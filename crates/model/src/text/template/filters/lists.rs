@@ -58,14 +58,14 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
         "select" | "reject" | "selectattr" | "rejectattr" => select(run, name, value, given),
         "sort" => {
             let [reverse, case, attribute] = given.some(name, ["reverse", "case_sensitive", "attribute"])?;
-            let items = keyed(run, value, attribute.as_ref(), is_true(case.as_ref()))?;
+            let items = keyed(run, value, attribute.as_ref(), is_true(case.as_ref()), true)?;
             let items = sorted(items, is_true(reverse.as_ref()), compare)?;
             Value::list(items.into_iter().map(|(_, item)| item).collect())
         }
         "dictsort" => dictsort(value, given),
         "min" | "max" => {
             let [case, attribute] = given.some(name, ["case_sensitive", "attribute"])?;
-            let mut items = keyed(run, value, attribute.as_ref(), is_true(case.as_ref()))?.into_iter();
+            let mut items = keyed(run, value, attribute.as_ref(), is_true(case.as_ref()), false)?.into_iter();
             let Some(mut best) = items.next() else {
                 return Ok(Value::undefined("there is no element: it is empty"));
             };
@@ -80,7 +80,7 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
         "unique" => {
             let [case, attribute] = given.some(name, ["case_sensitive", "attribute"])?;
             let mut kept: Vec<(Value, Value)> = Vec::new();
-            'items: for (key, item) in keyed(run, value, attribute.as_ref(), is_true(case.as_ref()))? {
+            'items: for (key, item) in keyed(run, value, attribute.as_ref(), is_true(case.as_ref()), false)? {
                 for (other, _) in &kept {
                     if equal(&key, other)? {
                         continue 'items;
@@ -124,16 +124,22 @@ fn at(run: &mut Run, item: &Value, attribute: &Value) -> Result<Value> {
     Ok(value)
 }
 
-/// The items of `value`, each behind what it is compared by.
-fn keyed(run: &mut Run, value: &Value, attribute: Option<&Value>, case: bool) -> Result<Vec<(Value, Value)>> {
+/// The items of `value`, each behind what it is compared by; with `several` that is a list of attributes, which names
+/// with commas between them say, and in which what is missing equals what is missing.
+fn keyed(
+    run: &mut Run,
+    value: &Value,
+    attribute: Option<&Value>,
+    case: bool,
+    several: bool,
+) -> Result<Vec<(Value, Value)>> {
     let items = value.iterate()?;
     Held::new(items.items.len().saturating_mul(2 * size_of::<Value>()))?;
     let mut keyed = Vec::with_capacity(items.items.len());
     for item in &items.items {
         let key = match attribute {
             None | Some(Value::None) => item.clone(),
-            // Several attributes, with commas between them.
-            Some(Value::Str(names)) if names.as_str().contains(',') => {
+            Some(Value::Str(names)) if several => {
                 let names: Vec<Value> = names.as_str().split(',').map(Value::str).collect::<Result<_>>()?;
                 let parts = names.iter().map(|name| at(run, item, name).and_then(|v| plain(v, case)));
                 Value::list(parts.collect::<Result<_>>()?)?

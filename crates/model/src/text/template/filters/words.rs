@@ -14,6 +14,13 @@ const LEEWAY: i64 = 5;
 
 /// `value | name(given)`.
 pub(super) fn apply(name: &str, value: &Value, given: Given) -> Result<Value> {
+    if matches!(name, "indent" | "truncate") && !matches!(value, Value::Str(_)) {
+        if name == "truncate" && matches!(value, Value::Undefined(..)) {
+            return Ok(value.clone());
+        }
+        value.defined()?;
+        return Err(Error::value(format!("`{name}` needs a string, and not a {}", value.type_name())));
+    }
     let text = value.to_text()?;
     spend_bytes(text.len())?;
     let changed = match name {
