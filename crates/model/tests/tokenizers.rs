@@ -4,8 +4,8 @@
 mod cases;
 
 use cases::with;
-use model::text::Vocabulary;
-use serde_json::json;
+use model::text::{Stream, Vocabulary};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -48,11 +48,80 @@ fn ids_are_those_of_the_library() {
 }
 
 #[test]
+fn added_tokens_take_white_space_and_stand_alone_as_in_the_library() {
+    let token = |id: u32, content: &str, key: &str, special: bool| {
+        let mut token = json!({"id": id, "content": content, "normalized": false, "special": special});
+        token[key] = true.into();
+        token
+    };
+    let added = json!([
+        token(455, "<mask>", "lstrip", true),
+        token(456, "<r>", "rstrip", true),
+        token(260, "cat", "single_word", false)
+    ]);
+    let vocabulary = Vocabulary::from_json(&with("gpt2", "/added_tokens", added)).unwrap();
+    // What the library gives for the same file.
+    let cases: [(&str, &[u32]); 6] = [
+        ("the  <mask> cat", &[270, 455, 221, 260]),
+        ("cats cat", &[260, 83, 221, 260]),
+        ("cat", &[260]),
+        ("_cat cat_ (cat)", &[63, 260, 264, 63, 221, 8, 260, 9]),
+        ("a <r>  <mask>\n<mask> b<r> cat", &[65, 221, 456, 455, 455, 221, 66, 456, 260]),
+        (" <mask>", &[455]),
+    ];
+    for (text, ids) in cases {
+        assert_eq!(vocabulary.encode(text, true), ids, "{text:?}");
+    }
+}
+
+#[test]
+fn one_character_again_and_again_takes_a_second_at_most() {
+    let goldens: serde_json::Value = serde_json::from_str(&file("goldens")).unwrap();
+    for name in goldens["ids"].as_object().unwrap().keys() {
+        let vocabulary = Vocabulary::from_json(&file(name)).unwrap();
+        for one in ["a", " ", "\n", "0", "\u{e9}", "\u{6f22}", "\u{1F600}", "\u{301}", "!", "\u{2581}", "\u{200d}"] {
+            // A quarter of a MiB, so that a machine that does other things too has time; squared, it would take minutes.
+            let text = one.repeat((1 << 18) / one.len());
+            let start = Instant::now();
+            let ids = vocabulary.encode(&text, false);
+            assert!(start.elapsed() < Duration::from_secs(1), "{name}: {one:?} took {:?}", start.elapsed());
+            vocabulary.decode(&ids, false);
+        }
+    }
+}
+
+#[test]
+fn what_comes_token_by_token_is_what_comes_at_once() {
+    let goldens: serde_json::Value = serde_json::from_str(&file("goldens")).unwrap();
+    let random = Philox::new(3, "stream");
+    let mut split = 0;
+    for (round, name) in (0u64..).zip(goldens["ids"].as_object().unwrap().keys()) {
+        let vocabulary = Vocabulary::from_json(&file(name)).unwrap();
+        let count = vocabulary.size() as u32;
+        // Ids by chance make bytes that are no text; those of a text make characters.
+        let chance: Vec<u32> = (0..20_000).map(|i| random.below(round << 32 | i, count)).collect();
+        let text = "na\u{ef}ve \u{732b}\u{1F600}\u{1F44D}\u{1F3FD} ".repeat(50);
+        for (ids, characters) in [(chance, false), (vocabulary.encode(&text, false), true)] {
+            let (mut decoder, mut stream) = (vocabulary.decoder(true), Stream::default());
+            let mut shown: Vec<String> = ids.iter().map(|id| stream.push(&decoder.push(*id))).collect();
+            split += shown.iter().filter(|part| part.is_empty()).count();
+            shown.push(stream.finish());
+            let whole = vocabulary.decode(&ids, true);
+            assert_eq!(shown.concat(), String::from_utf8_lossy(&whole), "{name}");
+            if characters && std::str::from_utf8(&whole).is_ok_and(|whole| !whole.contains('\u{fffd}')) {
+                assert!(shown.iter().all(|part| !part.contains('\u{fffd}')), "{name}");
+            }
+        }
+    }
+    assert!(split > 1000, "only {split} tokens ended within a character");
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (case, text, said) in cases::cases() {
         let start = Instant::now();
         let error = Vocabulary::from_json(&text).expect_err(case).to_string();
-        assert!(start.elapsed() < Duration::from_secs(5), "{case}: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{case}: {:?}", start.elapsed());
         for said in said {
             assert!(error.contains(said), "{case}: no {said:?} in {error}");
         }
@@ -115,48 +184,134 @@ fn mutate(random: &Philox, round: u64, seed: &[u8], words: &[&str]) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn changed_files_are_refused_or_work() {
-    const WORDS: &[&str] = &[
-        "null",
-        "-1",
-        "0",
-        "4294967296",
-        "1e400",
-        "true",
-        "\"\"",
-        "[]",
-        "{}",
-        "\"BPE\"",
-        "\"Unigram\"",
-        "\"WordPiece\"",
-        "\"Split\"",
-        "\"Sequence\"",
-        "\"Metaspace\"",
-        "\"Digits\"",
-        "\"type\"",
-        "\"Replace\"",
-        "\"\\ud800\"",
-        "\\u0000",
-        "a+",
-    ];
-    let seeds: Vec<Vec<u8>> = ["tiny_bpe", "tiny_bert", "tiny_unigram"].map(|name| tiny(name).into_bytes()).into();
-    let random = Philox::new(11, "tokenizer.json");
-    let rounds = if cfg!(debug_assertions) { 100_000 } else { 400_000 };
-    let (mut good, start) = (0, Instant::now());
-    for round in 0..rounds {
-        let seed = &seeds[(round % 3) as usize];
-        let bytes = mutate(&random, round, seed, WORDS);
-        let Ok(text) = std::str::from_utf8(&bytes) else { continue };
-        if let Ok(vocabulary) = Vocabulary::from_json(text) {
-            good += 1;
-            let ids = vocabulary.encode("ab ba\u{e9} [UNK]  a", round % 2 == 0);
-            assert!(ids.iter().all(|id| (*id as usize) < vocabulary.size()), "{text}");
-            vocabulary.decode(&ids, true);
+/// What a change may put in.
+const WORDS: &[&str] = &[
+    "null",
+    "-1",
+    "0",
+    "4294967296",
+    "1e400",
+    "true",
+    "\"\"",
+    "[]",
+    "{}",
+    "\"BPE\"",
+    "\"Unigram\"",
+    "\"WordPiece\"",
+    "\"WordLevel\"",
+    "\"Split\"",
+    "\"Sequence\"",
+    "\"Metaspace\"",
+    "\"Digits\"",
+    "\"ByteLevel\"",
+    "\"FixedLength\"",
+    "\"Whitespace\"",
+    "\"TemplateProcessing\"",
+    "\"type\"",
+    "\"Replace\"",
+    "\"Removed\"",
+    "\"\\ud800\"",
+    "\\u0000",
+    "a+",
+    "(?=a)",
+];
+
+/// Values of a file in order.
+fn places(value: &Value, path: String, into: &mut Vec<String>) {
+    match value {
+        Value::Object(object) => {
+            object.iter().for_each(|(key, value)| places(value, format!("{path}/{key}"), into));
+        }
+        Value::Array(list) => {
+            list.iter().enumerate().for_each(|(at, value)| places(value, format!("{path}/{at}"), into))
+        }
+        _ => {}
+    }
+    into.push(path);
+}
+
+/// A file that is still JSON: some of its values are replaced by others of the files, or by words.
+fn exchange(random: &Philox, round: u64, seeds: &[Value]) -> String {
+    let mut drawn = round * 64;
+    let mut draw = |below: usize| {
+        drawn += 1;
+        random.below(drawn, u32::try_from(below.max(1)).unwrap()) as usize
+    };
+    let mut all = seeds[draw(seeds.len())].clone();
+    for _ in 0..1 + draw(3) {
+        let (mut to, mut from) = (Vec::new(), Vec::new());
+        let other = &seeds[draw(seeds.len())];
+        places(&all, String::new(), &mut to);
+        places(other, String::new(), &mut from);
+        let new = match draw(3) {
+            0 => serde_json::from_str(WORDS[draw(WORDS.len())]).unwrap_or(json!("\u{e9}(")),
+            _ => other.pointer(&from[draw(from.len())]).cloned().unwrap_or_default(),
+        };
+        if let Some(place) = all.pointer_mut(&to[draw(to.len())]) {
+            *place = new;
         }
     }
-    println!("{rounds} changed files, {good} still good, {:?}", start.elapsed());
-    assert!(good > rounds / 100, "only {good} were good enough to be used");
+    all.to_string()
+}
+
+/// Files that are changed: `None` for one that isn't text, else whether it could be used.
+fn changed(seeds: &[Value], round: u64) -> Option<bool> {
+    let random = Philox::new(11, "tokenizer.json");
+    let text = if round.is_multiple_of(2) {
+        let seed = seeds[(round / 2) as usize % seeds.len()].to_string();
+        String::from_utf8(mutate(&random, round, seed.as_bytes(), WORDS)).ok()?
+    } else {
+        exchange(&random, round, seeds)
+    };
+    let start = Instant::now();
+    let vocabulary = Vocabulary::from_json(&text);
+    if let Ok(vocabulary) = &vocabulary {
+        let ids = vocabulary.encode("ab ba\u{e9} [UNK]  a", round % 4 < 2);
+        assert!(ids.iter().all(|id| (*id as usize) < vocabulary.size()), "round {round}: {text}");
+        vocabulary.decode(&ids, true);
+    }
+    assert!(start.elapsed() < Duration::from_secs(1), "round {round}: {:?}: {text}", start.elapsed());
+    Some(vocabulary.is_ok())
+}
+
+fn tiny_files() -> Vec<Value> {
+    let names = ["tiny_bpe", "tiny_bert", "tiny_unigram", "tiny_words", "tiny_pairs"];
+    names.iter().map(|name| serde_json::from_str(&tiny(name)).unwrap()).collect()
+}
+
+#[test]
+fn changed_files_are_refused_or_work() {
+    const ROUNDS: u64 = 100_000;
+    let (seeds, start) = (tiny_files(), Instant::now());
+    let good = std::thread::scope(|scope| {
+        let part = |from: u64| {
+            let seeds = &seeds;
+            scope.spawn(move || (from..ROUNDS).step_by(2).filter(|round| changed(seeds, *round) == Some(true)).count())
+        };
+        [part(0), part(1)].map(|part| part.join().unwrap()).iter().sum::<usize>()
+    });
+    println!("{ROUNDS} changed files, {good} still good, {:?}", start.elapsed());
+    assert!(good > ROUNDS as usize / 100, "only {good} were good enough to be used");
+}
+
+/// Goes on where it was ended: `cargo test --release -p rondo-model --test tokenizers -- --ignored for_long`, with
+/// RONDO_MUTATION_MINUTES.
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn changed_files_for_long() {
+    let minutes = std::env::var("RONDO_MUTATION_MINUTES").map_or(30, |minutes| minutes.parse().unwrap());
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tokenizer-rounds");
+    // The first rounds are those of the other test.
+    let first = std::fs::read_to_string(&place).map_or(100_000, |round| round.trim().parse::<u64>().unwrap());
+    let (seeds, start, mut round, mut good) = (tiny_files(), Instant::now(), first, 0u64);
+    while start.elapsed() < Duration::from_secs(60 * minutes) {
+        for _ in 0..10_000 {
+            good += u64::from(changed(&seeds, round) == Some(true));
+            round += 1;
+        }
+        std::fs::write(&place, round.to_string()).unwrap();
+    }
+    println!("rounds {first} to {round}, {good} still good, {:?}", start.elapsed());
 }
 
 /// A tokenizer of a few tokens.
@@ -174,6 +329,21 @@ fn tiny(name: &str) -> String {
                 "max_input_chars_per_word": 100, "vocab": {"[UNK]": 0, "a": 1, "##b": 2, "ab": 3, "##a": 4}});
             (model, json!({"type": "BertPreTokenizer"}), json!({"type": "WordPiece", "prefix": "##", "cleanup": true}))
         }
+        "tiny_words" => {
+            let model = json!({"type": "WordLevel", "unk_token": "<unk>", "vocab": {"<unk>": 0, "a": 1, "b": 2, "ab": 3, "ba": 4}});
+            let rules = json!([{"type": "Whitespace"}, {"type": "Digits", "individual_digits": true},
+                {"type": "Split", "pattern": {"Regex": "a|b"}, "behavior": "MergedWithPrevious", "invert": false},
+                {"type": "Punctuation", "behavior": "Isolated"}]);
+            let parts = json!([{"type": "Replace", "pattern": {"String": "a"}, "content": "b"},
+                {"type": "Strip", "content": " ", "start": 0, "stop": 1}, {"type": "Fuse"}]);
+            (model, json!({"type": "Sequence", "pretokenizers": rules}), json!({"type": "Sequence", "decoders": parts}))
+        }
+        "tiny_pairs" => {
+            let model = json!({"type": "BPE", "dropout": null, "unk_token": "a", "continuing_subword_prefix": "#",
+                "end_of_word_suffix": "$", "fuse_unk": true, "byte_fallback": false,
+                "vocab": {"a": 0, "#b": 1, "ab": 2, "b": 3, "#a$": 4}, "merges": ["a #b"]});
+            (model, json!({"type": "FixedLength", "length": 3}), json!({"type": "BPEDecoder", "suffix": "$"}))
+        }
         _ => {
             let model = json!({"type": "Unigram", "unk_id": 0, "byte_fallback": false,
                 "vocab": [["<unk>", 0.0], ["\u{2581}", -1.5], ["a", -2.0], ["b", -2.5], ["\u{2581}ab", -3.0]]});
@@ -185,6 +355,7 @@ fn tiny(name: &str) -> String {
     json!({"version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [{"id": 5, "content": "<|end|>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Replace", "pattern": {"String": "c"}, "content": "a"}]},
-        "pre_tokenizer": rule, "post_processor": null, "decoder": decoder, "model": model})
+        "pre_tokenizer": rule, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [], "special_tokens": {"a": {"id": "a", "ids": [1], "tokens": ["a"]}}}, "decoder": decoder, "model": model})
     .to_string()
 }

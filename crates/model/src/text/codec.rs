@@ -71,7 +71,7 @@ impl Codec {
             return of_gguf(&gguf::File::open(path)?);
         }
         if count == 0 {
-            let what = "it is empty\n  help: give a GGUF file, a model's folder or a tokenizer.json".into();
+            let what = "it is empty: not valid JSON, and no GGUF file\n  help: give a GGUF file, a model's folder or a tokenizer.json".into();
             return Err(CodecError::Format { path: path.into(), what });
         }
         json(path)

@@ -1,12 +1,14 @@
 //! From text to tokens: a character or a byte a token, or byte-pair encoding trained on the text itself.
 #![forbid(unsafe_code)]
 
+use super::Vocabulary;
+use super::vocab::name_of;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use tokenizers::models::TrainerWrapper;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, Tokenizer as Pairs};
+use tokenizers::{AddedToken, Tokenizer as Trained};
 
 /// The token that ends a document and fills up rows, in every tokenizer.
 pub const END: u32 = 0;
@@ -16,7 +18,8 @@ const END_NAME: &str = "<|end|>";
 const OTHER: u32 = 127;
 /// Tokens that byte-pair encoding begins with: the end, and every byte.
 pub const SMALLEST_VOCABULARY: usize = 257;
-/// Text is encoded in pieces of about this many bytes.
+
+/// Texts are trained on in pieces of about this many bytes.
 const PIECE: usize = 1 << 14;
 
 /// From text to tokens.
@@ -30,13 +33,20 @@ pub enum Tokenizer {
     Bpe(Box<Pairs>),
 }
 
+/// Byte-pair encoding of a tokenizer.json.
+#[derive(Clone, Debug)]
+pub struct Pairs {
+    vocabulary: Vocabulary,
+    json: String,
+}
+
 impl Tokenizer {
     /// Byte-pair encoding of `vocab_size` tokens at most, trained on `texts`. The same texts give the same tokens.
     ///
     /// # Errors
     /// What the tokenizers crate says.
     pub fn train<'a>(texts: impl Iterator<Item = &'a str>, vocab_size: usize) -> Result<Tokenizer, String> {
-        let mut pairs = Pairs::new(BPE::default());
+        let mut pairs = Trained::new(BPE::default());
         pairs.with_pre_tokenizer(Some(ByteLevel::default().add_prefix_space(false)));
         pairs.with_decoder(Some(ByteLevel::default()));
         let bytes: HashSet<char> = ByteLevel::alphabet().into_iter().collect();
@@ -48,21 +58,16 @@ impl Tokenizer {
             .special_tokens(vec![AddedToken::from(END_NAME, true)]);
         let all: Vec<&str> = texts.flat_map(pieces).collect();
         pairs.train(&mut TrainerWrapper::from(trainer.build()), all.into_iter()).map_err(|e| e.to_string())?;
-        Ok(Self::of_pairs(pairs))
+        Self::from_json(&pairs.to_string(true).map_err(|e| e.to_string())?)
     }
 
     /// The tokenizer of a tokenizer.json that `to_json` has made of byte-pair encoding.
     ///
     /// # Errors
-    /// What the tokenizers crate says of a file that isn't one.
+    /// The field that is wrong, and how.
     pub fn from_json(text: &str) -> Result<Tokenizer, String> {
-        text.parse().map(Self::of_pairs).map_err(|e: tokenizers::Error| e.to_string())
-    }
-
-    fn of_pairs(mut pairs: Pairs) -> Tokenizer {
-        // A text may speak of `<|end|>`; only what puts documents together ends one.
-        pairs.set_encode_special_tokens(true);
-        Tokenizer::Bpe(Box::new(pairs))
+        let vocabulary = Vocabulary::from_json(text).map_err(|problem| problem.to_string())?;
+        Ok(Tokenizer::Bpe(Box::new(Pairs { vocabulary, json: text.into() })))
     }
 
     /// The tokenizer of a model folder, by its name there; `json` is its tokenizer.json.
@@ -87,14 +92,8 @@ impl Tokenizer {
         match self {
             Tokenizer::Byte => Ok(bytes.iter().map(|b| u32::from(*b)).collect()),
             Tokenizer::Ascii => Ok(utf8(bytes)?.chars().map(|c| if c.is_ascii() { c as u32 } else { OTHER }).collect()),
-            Tokenizer::Bpe(pairs) => {
-                let mut tokens = Vec::new();
-                for piece in pieces(utf8(bytes)?) {
-                    let encoded = pairs.encode_fast(piece, false).map_err(|e| (None, e.to_string()))?;
-                    tokens.extend_from_slice(encoded.get_ids());
-                }
-                Ok(tokens)
-            }
+            // A text may speak of `<|end|>`; only what puts documents together ends one.
+            Tokenizer::Bpe(pairs) => Ok(pairs.vocabulary.encode(utf8(bytes)?, false)),
         }
     }
 
@@ -104,14 +103,7 @@ impl Tokenizer {
             Tokenizer::Ascii if token == OTHER => "\u{fffd}".into(),
             Tokenizer::Ascii => u8::try_from(token).ok().filter(|b| *b != 0 && b.is_ascii()).into_iter().collect(),
             Tokenizer::Byte => u8::try_from(token).into_iter().collect(),
-            Tokenizer::Bpe(pairs) => {
-                if token == END {
-                    return Vec::new();
-                }
-                let name = pairs.id_to_token(token).unwrap_or_default();
-                let bytes: Option<Vec<u8>> = name.chars().map(byte_of).collect();
-                bytes.unwrap_or_else(|| name.into_bytes())
-            }
+            Tokenizer::Bpe(pairs) => pairs.vocabulary.bytes(token, false),
         }
     }
 
@@ -132,7 +124,7 @@ impl Tokenizer {
         match self {
             Tokenizer::Ascii => 128,
             Tokenizer::Byte => 256,
-            Tokenizer::Bpe(pairs) => pairs.get_vocab_size(true),
+            Tokenizer::Bpe(pairs) => pairs.vocabulary.size(),
         }
     }
 
@@ -163,9 +155,14 @@ impl Tokenizer {
             Tokenizer::Byte => {
                 let level =
                     json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
-                plain(vocabulary(byte_names()), Value::Null, level.clone(), level)
+                plain(
+                    vocabulary((0..=255).map(|byte| name_of(byte).to_string()).collect()),
+                    Value::Null,
+                    level.clone(),
+                    level,
+                )
             }
-            Tokenizer::Bpe(pairs) => pairs.to_string(true).expect("it was trained or read by the crate"),
+            Tokenizer::Bpe(pairs) => pairs.json.clone(),
         }
     }
 
@@ -176,36 +173,6 @@ impl Tokenizer {
             Tokenizer::Byte => "byte",
             Tokenizer::Bpe(_) => "bpe",
         }
-    }
-}
-
-/// The characters that stand for the bytes 0 to 255 in byte-level vocabularies (Radford et al. 2019): those that print
-/// stand for themselves, the others for 256 on.
-fn byte_names() -> Vec<String> {
-    let mut next = 256u32;
-    (0..=255u8)
-        .map(|byte| {
-            let prints = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-            let code = if prints {
-                u32::from(byte)
-            } else {
-                next += 1;
-                next - 1
-            };
-            char::from_u32(code).map(String::from).unwrap_or_default()
-        })
-        .collect()
-}
-
-/// The byte that a character of a byte-level vocabulary stands for.
-fn byte_of(name: char) -> Option<u8> {
-    match u32::from(name) {
-        code @ (0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF) => u8::try_from(code).ok(),
-        // The others are those that don't print, in order.
-        code @ 0x100..=0x120 => u8::try_from(code - 0x100).ok(),
-        code @ 0x121..=0x142 => u8::try_from(code - 0x121 + 0x7F).ok(),
-        0x143 => Some(0xAD),
-        _ => None,
     }
 }
 
@@ -242,7 +209,7 @@ mod tests {
 
     const TEXT: &str = "The cat sat on the mat, and the cat ate.\n\n  Then the cat slept: été, 猫.\n";
 
-    fn read(json: &str) -> Pairs {
+    fn read(json: &str) -> Trained {
         json.parse().unwrap()
     }
 
@@ -265,7 +232,7 @@ mod tests {
         let (first, second) = (train(), train());
         assert_eq!(first.to_json(), second.to_json());
         let tokens = first.encode(long.as_bytes()).unwrap();
-        let Tokenizer::Bpe(pairs) = &first else { panic!("it was trained") };
+        let pairs = read(&first.to_json());
         let back: Vec<u8> = tokens.iter().flat_map(|token| first.bytes(*token)).collect();
         assert_eq!(String::from_utf8(back).unwrap(), long);
         assert!(pairs.get_vocab_size(true) <= 300 && tokens.iter().all(|t| *t < 300 && *t != END));
@@ -275,7 +242,7 @@ mod tests {
         assert!(first.bytes(END).is_empty());
         let longest = tokens.iter().map(|t| first.bytes(*t).len()).max().unwrap();
         assert!((longest..20).contains(&first.longest_token_bytes()), "{}", first.longest_token_bytes());
-        // In pieces or not, and read from its file.
+        // As the library has them, and read from its file.
         assert_eq!(pairs.encode(long.as_str(), false).unwrap().get_ids(), tokens);
         let stored = Tokenizer::from_json(&first.to_json()).unwrap();
         assert_eq!(stored.encode(long.as_bytes()).unwrap(), tokens);
@@ -295,10 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_has_a_name_and_is_found_by_it() {
-        for (byte, name) in (0..=255).zip(byte_names()) {
-            assert_eq!(name.chars().map(byte_of).collect::<Vec<_>>(), [Some(byte)], "{byte}");
-        }
+    fn bytes_of_tokens() {
         assert_eq!(Tokenizer::Ascii.bytes(65), b"A");
         assert_eq!(Tokenizer::Byte.bytes(200), [200]);
         assert!(Tokenizer::Ascii.bytes(0).is_empty() && Tokenizer::Byte.bytes(256).is_empty());

@@ -93,7 +93,10 @@ pub fn cases() -> Vec<(&'static str, String, &'static [&'static str])> {
             &["length", "at least 1"],
         ),
         ("TK10 none", with("unigram", "/normalizer", charsmap("")), &["normalizer.type", "Precompiled"]),
-        ("TK10 short", with("unigram", "/normalizer", charsmap("AAA=")), &["normalizer.type", "Precompiled"]),
+        ("TK10 one byte", with("unigram", "/normalizer", charsmap("AA==")), &["normalizer.type", "Precompiled"]),
+        ("TK10 two bytes", with("unigram", "/normalizer", charsmap("AAA=")), &["normalizer.type", "Precompiled"]),
+        ("TK10 three bytes", with("unigram", "/normalizer", charsmap("AAAA")), &["normalizer.type", "Precompiled"]),
+        ("TK10 a lie", with("unigram", "/normalizer", charsmap("/////w==")), &["normalizer.type", "Precompiled"]),
         (
             "TK11",
             with(
@@ -118,6 +121,11 @@ pub fn cases() -> Vec<(&'static str, String, &'static [&'static str])> {
         ("TK13 empty", with("gpt2", "/added_tokens", added(&[(500, "")])), &["added_tokens[0]", "empty"]),
         ("TK13 twice", with("gpt2", "/added_tokens", added(&[(500, "x"), (501, "x")])), &["added_tokens[1]", "[0]"]),
         ("TK13 other id", with("gpt2", "/added_tokens", added(&[(500, "a")])), &["added_tokens", "500"]),
+        (
+            "TK15 surrogate",
+            file("words").replacen("\"vocab\":{", "\"vocab\":{\"\\ud800\":9999,", 1),
+            &["not valid JSON", "column"],
+        ),
         ("growth", with("words", "/normalizer", bomb), &["normalizer.Replace", "64 times"]),
         ("chance", with("gpt2", "/model/dropout", json!(0.5)), &["model.dropout"]),
     ]

@@ -2,10 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::guard;
+use super::library::Library;
 use super::pieces::{Pieces, Prefix, SPACE};
 use super::split::Splitter;
 use super::tokens::{Kind, Problem, Special, Tokens, problem, shown};
-use super::{Scheme, Style, Vocabulary};
+use super::{Scheme, Vocabulary};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
@@ -39,10 +40,13 @@ impl Vocabulary {
         let special = special(&all, &tokens, model)?;
         let scheme = match own(&all, model, &tokens, special.unknown)? {
             Some(scheme) => scheme,
-            None => library(all.clone(), &tokens)?,
+            None => Scheme::Library(Box::new(Library::new(all.clone(), &tokens, special.unknown)?)),
         };
         let mut vocabulary = Vocabulary::new(tokens, special, scheme);
-        vocabulary.swallowing = added.iter().filter(|token| token.swallows).map(|token| token.id).collect();
+        let those = |wanted: fn(&Added) -> bool| added.iter().filter(|token| wanted(token)).map(|t| t.id).collect();
+        vocabulary.around.after = those(|token| token.swallows_after);
+        vocabulary.around.before = those(|token| token.swallows_before);
+        vocabulary.around.alone = those(|token| token.alone);
         Ok(vocabulary)
     }
 }
@@ -51,7 +55,9 @@ struct Added<'j> {
     id: u32,
     text: &'j str,
     special: bool,
-    swallows: bool,
+    swallows_after: bool,
+    swallows_before: bool,
+    alone: bool,
 }
 
 fn object<'j>(all: &'j Object, key: &str) -> Result<&'j Object> {
@@ -102,8 +108,15 @@ fn added(all: &Object) -> Result<Vec<Added<'_>>> {
         if let Some(first) = seen.insert(text, at) {
             return Err(problem(field(), format!("it is {} again, as added_tokens[{first}] is", shown(text))));
         }
-        let (special, swallows) = (is_true(entry, "special", false), is_true(entry, "rstrip", false));
-        tokens.push(Added { id, text, special, swallows });
+        let flag = |key: &str| is_true(entry, key, false);
+        tokens.push(Added {
+            id,
+            text,
+            special: flag("special"),
+            swallows_after: flag("rstrip"),
+            swallows_before: flag("lstrip"),
+            alone: flag("single_word"),
+        });
     }
     Ok(tokens)
 }
@@ -224,11 +237,11 @@ fn own(all: &Object, model: &Object, tokens: &Tokens, unknown: Option<u32>) -> R
     let field = "model.merges";
     let whole = is_true(model, "ignore_merges", false);
     if byte_level {
-        if prepared.escape || prepared.prefix != Prefix::Never {
+        if prepared.escape {
             return Ok(None);
         }
         let mut pieces = Pieces::byte_level(tokens, merges.into_iter(), splitter.unwrap_or_default(), whole, field)?;
-        (pieces.nfc, pieces.unknown) = (prepared.nfc, unknown);
+        (pieces.nfc, pieces.prefix, pieces.unknown) = (prepared.nfc, prepared.prefix, unknown);
         return Ok(Some(Scheme::Bytes(pieces)));
     }
     let (fuse, fallback) = (is_true(model, "fuse_unk", false), is_true(model, "byte_fallback", false));
@@ -287,7 +300,14 @@ fn cut(steps: &[&Object], prepared: &mut Prepared) -> Option<Option<Splitter>> {
     let mut any = false;
     for (at, step) in steps.iter().enumerate() {
         match kind(step)? {
-            "ByteLevel" if at + 1 == steps.len() && !is_true(step, "add_prefix_space", true) => {
+            "ByteLevel" if at + 1 == steps.len() => {
+                if is_true(step, "add_prefix_space", true) {
+                    // After other rules each of their pieces would get a space.
+                    if at > 0 || prepared.prefix != Prefix::Never {
+                        return None;
+                    }
+                    prepared.prefix = Prefix::UnlessSpace;
+                }
                 if is_true(step, "use_regex", true) {
                     splitter.gpt2();
                 }
@@ -345,17 +365,4 @@ fn merge(rank: usize, entry: &Value) -> Result<(&str, &str)> {
         let what = format!("it is {}; it must be two tokens", shown(&entry.to_string()));
         problem(format!("model.merges[{rank}]"), what)
     })
-}
-
-/// The tokenizers crate on what `guard` has checked, without what we do ourselves.
-fn library(mut all: Object, tokens: &Tokens) -> Result<Scheme> {
-    let style = Style::of(&all);
-    for key in ["truncation", "padding", "post_processor", "decoder"] {
-        all.insert(key.into(), Value::Null);
-    }
-    all.insert("added_tokens".into(), Value::Array(Vec::new()));
-    guard::models(&all, tokens)?;
-    let built = serde_json::from_value::<tokenizers::Tokenizer>(Value::Object(all));
-    let built = built.map_err(|e| problem("the file", e.to_string()))?;
-    Ok(Scheme::Library { built: Box::new(built), style })
 }

@@ -3,18 +3,20 @@
 
 mod guard;
 mod json;
+mod library;
 mod merge;
 mod pieces;
 pub mod split;
+mod steps;
 mod tokens;
 mod words;
 
 pub use tokens::{Kind, Problem, Special};
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use library::{Library, Style};
 pub(crate) use pieces::name_of;
 use pieces::{Before, Pieces, Prefix, SPACE};
-use serde_json::{Map, Value};
 use split::Splitter;
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -28,10 +30,20 @@ pub struct Vocabulary {
     tokens: Tokens,
     special: Special,
     scheme: Scheme,
-    /// Control tokens after which white space is passed over.
-    swallowing: HashSet<u32>,
+    around: Around,
     always: Matcher,
     asked: Matcher,
+}
+
+/// Tokens that stand in a text as they are, and what is asked of the text around them.
+#[derive(Clone, Debug, Default)]
+struct Around {
+    /// White space after these is passed over.
+    after: HashSet<u32>,
+    /// White space before these is passed over.
+    before: HashSet<u32>,
+    /// These are none within a word.
+    alone: HashSet<u32>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,48 +57,7 @@ enum Scheme {
     /// Words that begin with U+2581.
     Words(Box<Words>),
     /// What the tokenizers crate does.
-    Library { built: Box<tokenizers::Tokenizer>, style: Style },
-}
-
-/// How the texts of a tokenizer.json's tokens become text again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Style {
-    /// They are names of bytes.
-    Bytes,
-    /// U+2581 is a space.
-    Sentence,
-    /// Those that begin with this go on with a word; before others there is a space.
-    Words(String),
-    /// This ends words.
-    Ending(String),
-}
-
-impl Style {
-    fn of(all: &Map<String, Value>) -> Style {
-        let model = all.get("model");
-        let text = |key: &str| model.and_then(|m| m.get(key)).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let (mut steps, mut all_steps) = (Vec::new(), Vec::new());
-        json::flatten(all.get("decoder"), "decoders", &mut steps);
-        all_steps.extend(steps.into_iter().filter_map(json::kind));
-        match text("end_of_word_suffix") {
-            Some(ending) => Style::Ending(ending.into()),
-            None if all_steps.contains(&"ByteLevel") => Style::Bytes,
-            None if all_steps.contains(&"Metaspace") || all_steps.contains(&"ByteFallback") => Style::Sentence,
-            None => Style::Words(text("continuing_subword_prefix").unwrap_or("\0").into()),
-        }
-    }
-
-    fn bytes(&self, text: &str) -> Vec<u8> {
-        match self {
-            Style::Bytes => pieces::bytes_named(text),
-            Style::Sentence => text.replace(SPACE, " ").into_bytes(),
-            Style::Words(going_on) => match text.strip_prefix(going_on.as_str()) {
-                Some(rest) => rest.into(),
-                None => format!(" {text}").into_bytes(),
-            },
-            Style::Ending(ending) => text.replace(ending.as_str(), " ").into_bytes(),
-        }
-    }
+    Library(Box<Library>),
 }
 
 /// Finds tokens whose texts stand in a text as they are: the first, and of those the longest.
@@ -104,7 +75,7 @@ impl Matcher {
     }
 
     /// Calls with what stands between tokens, and with each token.
-    fn part<'t>(&self, tokens: &Tokens, text: &'t str, mut each: impl FnMut(Part<'t>)) {
+    fn part<'t>(&self, tokens: &Tokens, alone: &HashSet<u32>, text: &'t str, mut each: impl FnMut(Part<'t>)) {
         let build = || {
             let texts = self.ids.iter().filter_map(|id| tokens.text(*id));
             let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(texts);
@@ -113,14 +84,23 @@ impl Matcher {
         let Some(automaton) = self.automaton.get_or_init(build) else { return each(Part::Text(text)) };
         let mut at = 0;
         for found in automaton.find_iter(text) {
-            each(Part::Text(text.get(at..found.start()).unwrap_or_default()));
-            if let Some(id) = self.ids.get(found.pattern().as_usize()) {
-                each(Part::Token(*id));
+            let Some(id) = self.ids.get(found.pattern().as_usize()) else { continue };
+            if alone.contains(id) && within_a_word(text, found.start(), found.end()) {
+                continue;
             }
+            each(Part::Text(text.get(at..found.start()).unwrap_or_default()));
+            each(Part::Token(*id));
             at = found.end();
         }
         each(Part::Text(text.get(at..).unwrap_or_default()));
     }
+}
+
+/// Whether a letter, a digit or the like stands right before or after a place.
+fn within_a_word(text: &str, start: usize, end: usize) -> bool {
+    let before = text.get(..start).and_then(|before| before.chars().next_back());
+    let after = text.get(end..).and_then(|after| after.chars().next());
+    before.into_iter().chain(after).any(regex_syntax::is_word_character)
 }
 
 enum Part<'t> {
@@ -152,29 +132,31 @@ impl Vocabulary {
     fn new(tokens: Tokens, special: Special, scheme: Scheme) -> Vocabulary {
         let always = Matcher::new(&tokens, &[Kind::UserDefined]);
         let asked = Matcher::new(&tokens, &[Kind::UserDefined, Kind::Control, Kind::Unknown]);
-        Vocabulary { tokens, special, scheme, swallowing: HashSet::new(), always, asked }
+        Vocabulary { tokens, special, scheme, around: Around::default(), always, asked }
     }
 
     /// Tokens of `text`, without those that go around it. With `special` the names of control tokens in it become
     /// these; without, a text never becomes one.
     pub fn encode(&self, text: &str, special: bool) -> Vec<u32> {
         let mut out = Vec::with_capacity(text.len() / 3);
-        let (mut before, mut swallow) = (Before::Nothing, false);
+        let (mut before, mut swallow, mut held) = (Before::Nothing, false, "");
         let matcher = if special { &self.asked } else { &self.always };
-        matcher.part(&self.tokens, text, |part| match part {
+        matcher.part(&self.tokens, &self.around.alone, text, |part| match part {
             Part::Token(id) => {
-                out.push(id);
-                before = Before::Token;
-                swallow = self.swallowing.contains(&id);
-            }
-            Part::Text(text) => {
-                let text = if swallow { text.trim_start() } else { text };
+                let text = std::mem::take(&mut held);
+                let text = if self.around.before.contains(&id) { text.trim_end() } else { text };
                 if !text.is_empty() {
                     self.plain(text, before, &mut out);
-                    (before, swallow) = (Before::Text, false);
                 }
+                out.push(id);
+                before = Before::Token;
+                swallow = self.around.after.contains(&id);
             }
+            Part::Text(text) => held = if swallow { text.trim_start() } else { text },
         });
+        if !held.is_empty() {
+            self.plain(held, before, &mut out);
+        }
         out
     }
 
@@ -184,10 +166,7 @@ impl Vocabulary {
                 pieces.encode(text, before, out);
             }
             Scheme::Words(words) => words.encode(&self.tokens, text, out),
-            Scheme::Library { built, .. } => match built.encode_fast(text, false) {
-                Ok(encoded) => out.extend_from_slice(encoded.get_ids()),
-                Err(_) => out.extend(self.special.unknown),
-            },
+            Scheme::Library(library) => library.encode(text, before, out),
         }
     }
 
@@ -214,7 +193,7 @@ impl Vocabulary {
             (Kind::UserDefined, _) => text.into(),
             (_, Scheme::Bytes(_)) => pieces::bytes_named(text),
             (_, Scheme::Characters(_)) => text.into(),
-            (_, Scheme::Library { style, .. }) => style.bytes(text),
+            (_, Scheme::Library(library)) => library.style.bytes(text),
             (Kind::Unknown, Scheme::Sentence(_)) => " \u{2047} ".into(),
             (_, Scheme::Sentence(_) | Scheme::Words(_)) => text.replace(SPACE, " ").into_bytes(),
         }
@@ -258,7 +237,7 @@ impl Vocabulary {
             Scheme::Sentence(pieces) if pieces.prefix == Prefix::Always => before != Before::Text,
             Scheme::Sentence(pieces) => pieces.prefixes(before, "") && after.first() != Some(&b' '),
             Scheme::Words(_) => before != Before::Text,
-            Scheme::Library { style, .. } => before == Before::Nothing && *style != Style::Bytes,
+            Scheme::Library(library) => before == Before::Nothing && library.style != Style::Bytes,
             Scheme::Bytes(_) | Scheme::Characters(_) => false,
         }
     }
@@ -301,9 +280,14 @@ fn byte_level(metadata: &Metadata) -> Result<Vocabulary, Problem> {
         ["llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"];
     let tekken = ["tekken", "mistral-nemo"];
     let begins = llama3.contains(&pre) || tekken.contains(&pre) || pre == "chameleon";
-    let whole = llama3.contains(&pre) || tekken.contains(&pre) || pre == "minicpm5";
+    let glm = ["glm4", "glm5"];
+    let whole = llama3.contains(&pre) || tekken.contains(&pre) || glm.contains(&pre) || pre == "minicpm5";
     let mut tokens = Tokens::read(metadata)?;
-    let special = tokens.special(metadata, begins)?;
+    let mut special = tokens.special(metadata, begins)?;
+    if glm.contains(&pre) || pre == "chatglm-bpe" {
+        // Their files name a token that no text begins with.
+        special.bos = None;
+    }
     let merges =
         list(metadata, MERGES)?.ok_or_else(|| problem(MERGES, "it is missing, and there is no text without it"))?;
     let Array::String(merges) = merges else {
@@ -345,7 +329,7 @@ fn sentence(metadata: &Metadata) -> Result<Vocabulary, Problem> {
         let plain = ["<unk>", "<s>", "<|endoftext|>"];
         let controls =
             vocabulary.tokens.iter().filter(|(_, text, kind)| *kind == Kind::Control && !plain.contains(text));
-        vocabulary.swallowing = controls.map(|(id, _, _)| id).collect();
+        vocabulary.around.after = controls.map(|(id, _, _)| id).collect();
     }
     Ok(vocabulary)
 }

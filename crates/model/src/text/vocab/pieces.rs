@@ -234,7 +234,11 @@ impl Pieces {
             text
         };
         if !self.escape {
-            return self.pieces(text, out);
+            // Only a space is one to bytes.
+            return match self.prefix == Prefix::UnlessSpace && before != Before::Text && !text.starts_with(' ') {
+                true => self.pieces(&format!(" {text}"), out),
+                false => self.pieces(text, out),
+            };
         }
         let mut escaped = String::with_capacity(text.len() + text.len() / 2 + 3);
         if self.prefixes(before, text) {

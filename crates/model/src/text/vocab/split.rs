@@ -4,6 +4,7 @@
 use regex_automata::meta::Regex;
 use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
+use std::sync::OnceLock;
 
 /// A rule whose pattern ends with `|\s+(?!\S)|\s+`: white space leaves its last character to the word after it.
 const SPACED: bool = true;
@@ -146,6 +147,7 @@ const RULES: &[Named] = &[
             "dbrx",
             "smaug-bpe",
             "glm4",
+            "glm5",
             "chatglm-bpe",
         ],
         &[LLAMA3],
@@ -238,6 +240,20 @@ struct Rule {
     spaced: bool,
 }
 
+impl Rule {
+    fn new(spaced: bool, pattern: &str) -> Result<Rule, String> {
+        let patterns: &[&str] = if spaced { &[pattern, r"\s+"] } else { &[pattern] };
+        let config = Regex::config().nfa_size_limit(Some(16 << 20)).hybrid_cache_capacity(4 << 20);
+        let syntax = syntax::Config::new().nest_limit(64);
+        let regex = Regex::builder().configure(config).syntax(syntax).build_many(patterns);
+        let why = |e: regex_automata::meta::BuildError| match e.syntax_error() {
+            Some(syntax) => syntax.to_string(),
+            None => e.to_string(),
+        };
+        Ok(Rule { regex: regex.map_err(why)?, spaced })
+    }
+}
+
 /// How a text is cut.
 #[derive(Clone, Debug, Default)]
 pub struct Splitter {
@@ -262,7 +278,9 @@ impl Splitter {
 
     /// GPT-2's rule goes after the others.
     pub fn gpt2(&mut self) {
-        self.rule(GPT2.0, GPT2.1).expect("it is well formed");
+        static MADE: OnceLock<Rule> = OnceLock::new();
+        let make = || Rule::new(GPT2.0, GPT2.1).expect("it is well formed");
+        self.rules.push(MADE.get_or_init(make).clone());
     }
 
     /// A regular expression of tokenizer.json goes after the other rules. `|\s+(?!\S)|\s+` at the end is the one
@@ -292,15 +310,7 @@ impl Splitter {
     }
 
     fn rule(&mut self, spaced: bool, pattern: &str) -> Result<(), String> {
-        let patterns: &[&str] = if spaced { &[pattern, r"\s+"] } else { &[pattern] };
-        let config = Regex::config().nfa_size_limit(Some(16 << 20)).hybrid_cache_capacity(4 << 20);
-        let syntax = syntax::Config::new().nest_limit(64);
-        let regex = Regex::builder().configure(config).syntax(syntax).build_many(patterns);
-        let why = |e: regex_automata::meta::BuildError| match e.syntax_error() {
-            Some(syntax) => syntax.to_string(),
-            None => e.to_string(),
-        };
-        self.rules.push(Rule { regex: regex.map_err(why)?, spaced });
+        self.rules.push(Rule::new(spaced, pattern)?);
         Ok(())
     }
 
