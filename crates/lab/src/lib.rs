@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod fuzz;
 pub mod peer;
 pub mod plot;
 pub mod stats;

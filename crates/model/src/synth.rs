@@ -198,18 +198,25 @@ mod tests {
     }
 
     #[test]
-    fn the_sizes_are_those_of_the_published_recipe() {
-        // Tensors, and bytes of all with each padded to 32, of a Q4_K_M file of each shape that another program made.
-        for (name, tensors, padded) in [
-            ("qwen2.5-0.5b", 290, 391_859_712),
-            ("qwen2.5-1.5b", 338, 980_097_536),
-            ("qwen2.5-7b", 339, 4_677_120_000),
-            ("qwen2.5-32b", 771, 19_845_357_568),
+    fn the_tensors_are_those_of_the_published_recipe() {
+        // Tensors, bytes of all with each padded to 32, and the hash of their list (peers/synth_heads.py), of a Q4_K_M
+        // file of each shape that another program made.
+        for (name, tensors, padded, hash) in [
+            ("qwen2.5-0.5b", 290, 391_859_712, "4be03434b1b18b5caba24c0fdca79eea227c42b599776a82726689b6fcd9c529"),
+            ("qwen2.5-1.5b", 338, 980_097_536, "a122be510577036c7955048782e1884e6df23684dd36704c8e65a0404d0051c8"),
+            ("qwen2.5-7b", 339, 4_677_120_000, "cc1166c9c69e81c2d50c8f5ec64b3ed7fe4c009b71d2bf8683c77c45e9f509ba"),
+            ("qwen2.5-32b", 771, 19_845_357_568, "da170d3d814ad80631c10b8f5d568402b70832105e4eef9cb4d820f85bcfe739"),
         ] {
             let made = synth(name);
             assert_eq!(made.planned.len(), tensors, "{name}");
             let bytes: u64 = made.planned.iter().filter_map(Planned::bytes).map(|b| b.next_multiple_of(32)).sum();
             assert_eq!(bytes, padded, "{name}");
+            let line = |t: &Planned| {
+                let bytes = t.bytes().expect("it fills blocks");
+                format!("{} {} {:?} {bytes}\n", t.name, t.dtype, &t.shape[..])
+            };
+            let list: String = made.planned.iter().map(line).collect();
+            assert_eq!(tensor::hash::sha256(list.as_bytes()), hash, "{name}: {list}");
         }
         for (name, ..) in PRESETS {
             assert!(synth(name).bytes() > 0);

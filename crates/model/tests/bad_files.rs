@@ -77,7 +77,7 @@ fn every_truncation_is_an_error() {
         let problem = gguf::parse(&whole[..length]).expect_err("a part of a file is no file");
         assert!(problem.offset <= length as u64 && !problem.field.is_empty(), "{length}: {problem}");
     }
-    let numbers = vec![1u8; 64];
+    let numbers = [1u8; 64];
     let names: Vec<String> = (0..110).map(|i| format!("model.layers.{i}.weight")).collect();
     let tensors = names.iter().map(|name| (name.as_str(), tensor::DType::F32, &[4usize, 4][..], &numbers[..]));
     let whole = safetensors::bytes(Path::new("seed"), tensors, Default::default()).expect("it can be written");

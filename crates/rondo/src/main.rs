@@ -48,6 +48,8 @@ enum Verb {
     Tokenize(cmd::tokenize::Args),
     Completions(cmd::completions::Args),
     #[command(hide = true)]
+    Fuzz(cmd::fuzz::Args),
+    #[command(hide = true)]
     Manual(cmd::manual::Args),
 }
 
@@ -111,6 +113,7 @@ fn run(verb: Verb, dial: Dial, words: &[OsString]) -> cmd::Outcome {
         Verb::Template(args) => cmd::template::run(args),
         Verb::Tokenize(args) => cmd::tokenize::run(args),
         Verb::Completions(args) => cmd::completions::run(args, Cli::command()),
+        Verb::Fuzz(args) => cmd::fuzz::run(args),
         Verb::Manual(args) => cmd::manual::run(args, Cli::command()),
     }
 }

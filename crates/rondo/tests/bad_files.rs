@@ -55,6 +55,10 @@ impl Place {
             if code != 0 || case.bytes() < 1 << 20 {
                 found.push(self.run(&["convert", path, "out"], code, &said));
             }
+            // What it is a model of, and whether it is all of it, is nothing to quantizing.
+            if case.id < "GG33" && !["GG18", "GG21"].contains(&case.id) && code != 0 {
+                found.push(self.run(&["quantize", path, "out", "--to", "q8_0"], code, &said));
+            }
             // It has no vocabulary in any case.
             found.push(self.run(&["tokenize", path, "text"], 3, &[]));
         } else if code != 0 && !path.ends_with(".json") {

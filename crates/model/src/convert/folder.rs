@@ -70,6 +70,7 @@ fn write(
         }
     }
     let shards = cut(ordered(planned));
+    let mut rounded = 0;
     for (number, shard) in shards.iter().enumerate() {
         let path = folder.join(shard_name(number + 1, shards.len()));
         let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
@@ -80,6 +81,7 @@ fn write(
             let (rows, types) = (tensor.shape.first().copied().unwrap_or(1), (part.info.dtype, tensor.dtype));
             let bytes = converted(part.bytes, rows, types, part.change, Way::ToFolder)
                 .map_err(|what| file.tensors().error(&part.info.name, what, HELP))?;
+            rounded += lost(part);
             writer.tensor(&bytes).map_err(cannot_write(&path))?;
             made.tensors += 1;
             made.bytes += bytes.len() as u64;
@@ -89,6 +91,9 @@ fn write(
         }
         writer.finish().and_then(atomic::Pending::commit).map_err(cannot_write(&path))?;
         made.files.push(path);
+    }
+    if rounded > 0 {
+        made.warnings.push(format!("{rounded} weights of norms lose their last bits: a folder has what is added to 1"));
     }
     let mut text = |name: &str, text: String| -> Result<(), ConvertError> {
         let path: PathBuf = folder.join(name);
@@ -114,6 +119,15 @@ fn write(
         Err(what) => made.warnings.push(format!("the tokenizer is kept in {} alone: {what}", keep::FILE)),
     }
     Ok(())
+}
+
+/// How many numbers of a part don't come back to the last bit from what a folder has of them.
+fn lost(part: &Part) -> usize {
+    if part.change != Change::PlusOne || part.info.dtype != DType::F32 {
+        return 0;
+    }
+    let numbers = part.bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    numbers.filter(|number| (number - 1.0) + 1.0 != *number).count()
 }
 
 /// The tensors of a folder that one of a GGUF file becomes.

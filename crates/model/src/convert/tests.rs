@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::Config;
 use crate::family::{self, Family, preset};
-use crate::features::{Experts, Features};
+use crate::features::{Experts, Features, SlidingWindow};
 use std::path::{Path, PathBuf};
 use tensor::file::gguf as format;
 use tensor::file::gguf::{Array, File, Metadata, Planned, Value};
@@ -60,6 +60,10 @@ fn write(path: &Path, family: &Family, config: &Config, dtype: DType) {
         let planned = Planned { name: expected.gguf, dtype, shape: expected.shape.into() };
         let mut numbers = vec![0.0; planned.shape.elements()];
         Philox::new(1, &planned.name).fill_normal(&mut numbers, 1.0, 0.25);
+        if planned.shape.len() == 1 {
+            // What is added to 1 holds all bits of these.
+            numbers.iter_mut().for_each(|number| *number = number.clamp(0.5, 1.9));
+        }
         if planned.name == "rope_freqs.weight" {
             numbers = family::factors(&config.rope_scaling, config.rope_theta, config.head_dim());
         }
@@ -115,6 +119,12 @@ fn every_tensor_and_key_comes_back() {
     there_and_back("qwen2", Features { qkv_bias: true, ..Features::default() }, DType::Bf16);
     let wide = Features { head_dim: Some(8), qk_norm: true, ..Features::default() };
     there_and_back("qwen3", wide.clone(), DType::F32);
+    let window = |pattern, rope_theta| Some(SlidingWindow { positions: 32, pattern, rope_theta });
+    let gemma = Features { post_norms: true, gelu_gate: true, ..wide.clone() };
+    let second = Features { qk_norm: false, sliding_window: window(2, None), ..gemma.clone() };
+    there_and_back("gemma2", second, DType::Bf16);
+    there_and_back("gemma3", Features { sliding_window: window(6, Some(1e4)), ..gemma }, DType::F16);
+    there_and_back("phi3", Features::default(), DType::Bf16);
     there_and_back("qwen3moe", Features { experts: experts(6), ..wide }, DType::F16);
 }
 

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod debug;
 pub mod demo;
 pub mod doctor;
+pub mod fuzz;
 pub mod manual;
 pub mod ops;
 pub mod plan;
