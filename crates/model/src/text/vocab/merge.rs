@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// No pair.
 const NONE: Merge = Merge { rank: u32::MAX, id: 0 };
@@ -19,20 +20,61 @@ struct Merge {
 /// Pairs of symbols and what they become.
 #[derive(Clone, Debug, Default)]
 pub struct Merges {
-    pairs: HashMap<(u32, u32), Merge>,
+    pairs: HashMap<u64, Merge, Seed>,
+}
+
+/// What hashes of pairs begin with, drawn for each table: a file can't know which of its pairs would collide.
+#[derive(Clone, Debug)]
+struct Seed(u64);
+
+impl Default for Seed {
+    fn default() -> Seed {
+        Seed(RandomState::new().hash_one(0))
+    }
+}
+
+impl BuildHasher for Seed {
+    type Hasher = Folded;
+
+    fn build_hasher(&self) -> Folded {
+        Folded(self.0)
+    }
+}
+
+/// Both halves of a product with the golden ratio's bits: several times as fast as the standard library's.
+struct Folded(u64);
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Two symbols as one key.
+fn key(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
 }
 
 impl Merges {
     /// `left` and `right` become `id`; of several ranks the lowest holds.
     pub fn insert(&mut self, left: u32, right: u32, rank: u32, id: u32) {
-        let merge = self.pairs.entry((left, right)).or_insert(Merge { rank, id });
+        let merge = self.pairs.entry(key(left, right)).or_insert(Merge { rank, id });
         if rank < merge.rank {
             *merge = Merge { rank, id };
         }
     }
 
     fn find(&self, left: u32, right: u32) -> Merge {
-        self.pairs.get(&(left, right)).copied().unwrap_or(NONE)
+        self.pairs.get(&key(left, right)).copied().unwrap_or(NONE)
     }
 
     /// Merges what stands in `symbols` from `from` on, in place. The time grows with the length, but for a logarithm at
@@ -66,40 +108,43 @@ impl Merges {
     fn many(&self, symbols: &mut Vec<u32>, from: usize) {
         let s = &mut symbols[from..];
         let count = s.len();
-        // A symbol's neighbours by place; `count` stands for none.
-        let mut next: Vec<usize> = (1..=count).collect();
-        let mut previous: Vec<usize> = (0..count).map(|i| i.wrapping_sub(1)).collect();
-        let mut ranks = vec![NONE.rank; count];
+        // Places are counted in 32 bits: so many symbols in one piece would be a text of 4 GiB without a space.
+        let Ok(none) = u32::try_from(count) else { return };
+        // A symbol's neighbours by place; `none` stands for none.
+        let mut next: Vec<u32> = (1..=none).collect();
+        let mut previous: Vec<u32> = (0..none).map(|i| i.checked_sub(1).unwrap_or(none)).collect();
+        let mut ranks: Vec<u32> = s.windows(2).map(|pair| self.find(pair[0], pair[1]).rank).collect();
+        ranks.push(NONE.rank);
         let mut queue = Queue::default();
-        for i in 0..count - 1 {
-            ranks[i] = self.find(s[i], s[i + 1]).rank;
-            queue.push(ranks[i], i);
-        }
-        while let Some((rank, i)) = queue.pop() {
+        (0..none).zip(&ranks).for_each(|(i, rank)| queue.push(*rank, i));
+        while let Some((rank, place)) = queue.pop() {
+            let i = place as usize;
             if ranks[i] != rank {
                 continue; // a neighbour has gone since
             }
-            let gone = next[i];
+            let gone = next[i] as usize;
             s[i] = self.find(s[i], s[gone]).id;
             ranks[gone] = NONE.rank;
             let after = next[gone];
             next[i] = after;
             ranks[i] = NONE.rank;
-            if after < count {
-                previous[after] = i;
-                ranks[i] = self.find(s[i], s[after]).rank;
-                queue.push(ranks[i], i);
+            if after < none {
+                previous[after as usize] = place;
+                ranks[i] = self.find(s[i], s[after as usize]).rank;
+                queue.push(ranks[i], place);
             }
-            if let Some(before) = Some(previous[i]).filter(|before| *before < count) {
-                ranks[before] = self.find(s[before], s[i]).rank;
-                queue.push(ranks[before], before);
+            let before = previous[i];
+            if before < none {
+                let rank = self.find(s[before as usize], s[i]).rank;
+                ranks[before as usize] = rank;
+                queue.push(rank, before);
             }
         }
         let (mut read, mut write) = (0, 0);
         while read < count {
             s[write] = s[read];
             write += 1;
-            read = next[read];
+            read = next[read] as usize;
         }
         symbols.truncate(from + write);
     }
@@ -118,13 +163,13 @@ struct Queue {
 
 #[derive(Default)]
 struct Places {
-    sorted: Vec<usize>,
+    sorted: Vec<u32>,
     taken: usize,
-    others: BinaryHeap<Reverse<usize>>,
+    others: BinaryHeap<Reverse<u32>>,
 }
 
 impl Queue {
-    fn push(&mut self, rank: u32, place: usize) {
+    fn push(&mut self, rank: u32, place: u32) {
         if rank == NONE.rank {
             return;
         }
@@ -140,7 +185,7 @@ impl Queue {
         }
     }
 
-    fn pop(&mut self) -> Option<(u32, usize)> {
+    fn pop(&mut self) -> Option<(u32, u32)> {
         let Reverse(rank) = *self.ranks.peek()?;
         let places = self.places.get_mut(&rank)?;
         let sorted = places.sorted.get(places.taken).copied();
