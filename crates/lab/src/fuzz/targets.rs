@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Target;
+use super::template::TEMPLATE;
 use model::config::{Config, RopeScaling};
 use model::family::{self, Family, preset};
 use model::text::{self, Vocabulary};
@@ -14,10 +15,11 @@ use tensor::file::{TensorInfo, safetensors};
 use tensor::quant;
 
 /// All of them.
-pub static TARGETS: &[&Target] = &[&GGUF, &SAFETENSORS, &TOKENIZER];
+pub static TARGETS: &[&Target] = &[&GGUF, &SAFETENSORS, &TOKENIZER, &TEMPLATE];
 
 static GGUF: Target = Target {
     name: "gguf",
+    in_tests: 100_000,
     seeds: gguf_seeds,
     words: &["general.alignment", "split.count", "llama", "qwen2", "gpt2", "llama.block_count", "rope_freqs.weight"],
     run: |bytes| {
@@ -48,6 +50,7 @@ static GGUF: Target = Target {
 
 static SAFETENSORS: Target = Target {
     name: "safetensors",
+    in_tests: 100_000,
     seeds: safetensors_seeds,
     words: &[
         "__metadata__",
@@ -84,6 +87,7 @@ static SAFETENSORS: Target = Target {
 
 static TOKENIZER: Target = Target {
     name: "tokenizer",
+    in_tests: 100_000,
     seeds: tokenizer_seeds,
     words: &[
         "null",

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Feed a parser with inputs that were changed at random, and keep those that show a mistake.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// gguf, safetensors, tokenizer, or another that a wrong name lists.
+    /// gguf, safetensors, tokenizer or template.
     target: String,
     /// How long, in minutes of all threads.
     #[arg(long, default_value_t = 1.0, value_name = "N")]
