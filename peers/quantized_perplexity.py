@@ -96,8 +96,13 @@ def main():
         run(rondo, "convert", work / "run", work / "f16.gguf", "--to", "f16")
 
     def perplexity(path):
-        out = run(llama / "llama-perplexity", "-m", path, "-f", work / "held.txt", "-c", 256, "-t", 2, "--chunks", args.chunks)
-        return float(re.search(r"Final estimate: PPL = ([\d.]+)", out).group(1))
+        # Its last lines are lost now and then when it ends.
+        for _ in range(5):
+            out = run(llama / "llama-perplexity", "-m", path, "-f", work / "held.txt", "-c", 256, "-t", 2, "--chunks", args.chunks)
+            found = re.search(r"Final estimate: PPL = ([\d.]+)", out)
+            if found:
+                return float(found.group(1))
+        sys.exit(f"{path}: llama-perplexity says nothing\n{out[-2000:]}")
 
     matrices, matrix = [None], work / "imatrix.gguf"
     if not matrix.exists() and (llama / "llama-imatrix").exists():

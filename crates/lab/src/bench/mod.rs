@@ -1,5 +1,6 @@
-//! Benchmarks: ops against this machine's limits, training against peers.
+//! Benchmarks: ops and block formats against this machine's limits, training against peers.
 
+pub mod formats;
 pub mod ops;
 pub mod train;
 pub mod tune;

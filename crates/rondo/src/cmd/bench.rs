@@ -1,4 +1,4 @@
-//! `rondo bench`: times ops against this machine's limits, and training against peers.
+//! `rondo bench`: times ops and block formats against this machine's limits, and training against peers.
 
 use super::{DeviceFlags, Failure, Outcome, product, say};
 use ::train::config::{Corpus, Overrides};
@@ -11,8 +11,9 @@ use lab::peer::torch::{Settings, Torch};
 use lab::stats::Stats;
 use serde_json::json;
 use std::path::PathBuf;
+use tensor::{DType, quant};
 
-/// Time ops against this machine's limits, or training against a peer.
+/// Time ops or block formats against this machine's limits, or training against a peer.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -22,6 +23,7 @@ pub struct Args {
 #[derive(clap::Subcommand, Debug)]
 enum What {
     Ops(Ops),
+    Formats(Formats),
     Train(Train),
 }
 
@@ -32,6 +34,19 @@ struct Ops {
     op: Option<String>,
     #[command(flatten)]
     device: DeviceFlags,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Time block formats in memory, to bf16 and from f16: GB/s read and written, share of a copy's rate as measured.
+#[derive(clap::Args, Debug)]
+struct Formats {
+    /// One element type, such as q4_k; all without it.
+    dtype: Option<DType>,
+    /// CPU threads [default: the cores that this process may use].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
     /// As JSON.
     #[arg(long)]
     json: bool,
@@ -77,6 +92,7 @@ struct Train {
 pub fn run(args: Args) -> Outcome {
     match args.what {
         What::Ops(args) => ops(&args),
+        What::Formats(args) => formats(&args),
         What::Train(args) => train(&args),
     }
 }
@@ -124,6 +140,36 @@ fn ops(args: &Ops) -> Outcome {
     }
     if failed > 0 {
         return Err(Failure::failed(format!("{failed} ops are wrong; `rondo check` says where")));
+    }
+    Ok(())
+}
+
+fn formats(args: &Formats) -> Outcome {
+    let device = DeviceFlags { device: Choice::Cpu, threads: args.threads }.open()?;
+    let limits = device::limits::measure(&device, device::limits::default_file().as_deref())?;
+    say(format_args!("measured limits: {}", describe(&limits)));
+    let all = quant::FORMATS.iter().map(|format| format.dtype);
+    let dtypes: Vec<DType> = args.dtype.map_or_else(|| all.collect(), |dtype| vec![dtype]);
+    if !args.json {
+        let columns = ["from", "to", "ms", "GB/s", "Gnumbers/s", "% of limit", "CV"];
+        let [from, to, ms, rate, numbers, limit, cv] = columns;
+        product(format_args!("{from:8}  {to:8}  {ms:>8}  {rate:>7}  {numbers:>10}  {limit:>10}  {cv:>6}"));
+    }
+    let mut rows = Vec::new();
+    for dtype in dtypes {
+        for timing in lab::bench::formats::time(dtype, device.spec().units as usize, &limits).map_err(Failure::usage)? {
+            if !args.json {
+                let lab::bench::formats::Timing { from, to, milliseconds, .. } = &timing;
+                let cv = format!("{:.1}%", 100.0 * milliseconds.cv);
+                let (ms, rate, limit) = (milliseconds.median, timing.gigabytes_per_second, timing.percent_of_limit);
+                let numbers = timing.giganumbers_per_second;
+                product(format_args!("{from:8}  {to:8}  {ms:8.2}  {rate:7.1}  {numbers:10.3}  {limit:10.1}  {cv:>6}"));
+            }
+            rows.push(timing);
+        }
+    }
+    if args.json {
+        product(super::json(&json!({"device": device.spec(), "limits": limits, "rows": rows})));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Instant;
 use tensor::file::atomic::Pending;
 use tensor::file::gguf::{self, Metadata, Planned, TensorInfo, Value};
@@ -118,6 +119,27 @@ fn read_imatrix(path: &Path) -> Result<Imatrix, Failure> {
     Imatrix::parse(&bytes).map_err(|problem| Failure::bad_file(format!("{}: {problem}", path.display())))
 }
 
+/// Numbers that are made, and written, at once.
+const PART: usize = 1 << 22;
+
+/// Rows of a tensor, and what is to become of them.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    /// The tensor's bytes before these.
+    before: usize,
+    bytes: &'a [u8],
+    from: &'static quant::Format,
+    to: &'static quant::Format,
+    importance: Option<&'a [f32]>,
+}
+
+/// Bytes to be written.
+enum Piece<'a> {
+    /// As they lie in the input.
+    Same(&'a [u8]),
+    Made(Vec<u8>),
+}
+
 /// A model, and what is to become of it.
 struct Job<'a> {
     file: &'a gguf::File,
@@ -212,7 +234,7 @@ impl<'a> Job<'a> {
     }
 
     /// Writes the file, whole or not at all, and answers what each tensor has lost, where that is measured; `None` if it
-    /// was told to stop.
+    /// was told to stop. Pieces are written while the next ones are made.
     fn write(&self, path: &Path, metadata: &Metadata, stop: &AtomicBool) -> Result<Option<Vec<Option<Loss>>>, Failure> {
         let failed = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
@@ -224,65 +246,116 @@ impl<'a> Job<'a> {
         };
         let pending = Pending::create(path).map_err(failed)?;
         let mut writer = gguf::Writer::new(pending, metadata, &self.planned).map_err(failed)?;
-        let mut progress = Progress::new(self.tensors.iter().map(|(tensor, _)| tensor.bytes).sum());
-        let mut out = Vec::new();
-        let mut losses = Vec::with_capacity(self.tensors.len());
-        for ((tensor, bytes), planned) in self.tensors.iter().zip(&self.planned) {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            progress.show(tensor, planned.dtype);
-            if tensor.dtype == planned.dtype {
-                writer.tensor(bytes).map_err(failed)?;
-                losses.push(None);
-            } else {
-                losses.push(self.encode(tensor, bytes, planned.dtype, &mut out)?);
-                writer.tensor(&out).map_err(failed)?;
-            }
-            progress.done += tensor.bytes;
-        }
-        progress.clear();
+        let (made, written) = std::thread::scope(|scope| {
+            let (full, pieces) = sync_channel(1);
+            let (used, spare) = channel();
+            let writing = scope.spawn(move || {
+                for piece in pieces {
+                    match piece {
+                        Piece::Same(bytes) => writer.piece(bytes)?,
+                        Piece::Made(bytes) => {
+                            writer.piece(&bytes)?;
+                            // When all are made, nobody needs it any more.
+                            let _ = used.send(bytes);
+                        }
+                    }
+                }
+                Ok(writer)
+            });
+            let made = self.make(&full, &spare, stop);
+            drop(full);
+            // A panic there is a broken invariant, and goes on here.
+            (made, writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        // What can't be written is why making ends.
+        let writer = written.map_err(failed)?;
+        let Some(losses) = made? else { return Ok(None) };
         let pending = writer.finish().map_err(failed)?;
         self.file.tensors().unchanged()?;
         pending.commit().map_err(failed)?;
         Ok(Some(losses))
     }
 
-    /// A tensor's bytes in another type; answers what it has lost, where that is measured.
-    fn encode(&self, tensor: &TensorInfo, bytes: &[u8], to: DType, out: &mut Vec<u8>) -> Result<Option<Loss>, Failure> {
-        let wrong = |what: String, help| Failure::from(self.file.tensors().error(&tensor.name, what, help));
-        let help = "quantize a model of floating-point numbers";
-        let unknown = |dtype: DType| wrong(format!("{dtype} can't be converted"), help);
+    /// Makes all pieces of all tensors; ends early when told to stop, or when they aren't written any more.
+    fn make<'b>(
+        &'b self,
+        full: &SyncSender<Piece<'b>>,
+        spare: &Receiver<Vec<u8>>,
+        stop: &AtomicBool,
+    ) -> Result<Option<Vec<Option<Loss>>>, Failure> {
+        let mut progress = Progress::new(self.tensors.iter().map(|(tensor, _)| tensor.bytes).sum());
+        let mut losses = Vec::with_capacity(self.tensors.len());
+        for ((tensor, bytes), planned) in self.tensors.iter().zip(&self.planned) {
+            progress.show(tensor, planned.dtype);
+            if tensor.dtype == planned.dtype {
+                if stop.load(Ordering::Relaxed) || full.send(Piece::Same(bytes)).is_err() {
+                    return Ok(None);
+                }
+                progress.done += tensor.bytes;
+                losses.push(None);
+                continue;
+            }
+            let work = self.work(tensor, bytes, planned.dtype)?;
+            let mut loss = self.measure.then(Loss::default);
+            for part in &work {
+                let mut out = spare.try_recv().unwrap_or_default();
+                let more = self.encode(tensor, part, &mut out)?;
+                loss = loss.map(|before| before.and(more));
+                if stop.load(Ordering::Relaxed) || full.send(Piece::Made(out)).is_err() {
+                    return Ok(None);
+                }
+                progress.done += part.bytes.len() as u64;
+                progress.show(tensor, planned.dtype);
+            }
+            losses.push(loss);
+        }
+        progress.clear();
+        Ok(Some(losses))
+    }
+
+    /// A tensor in parts of whole rows, about `PART` numbers each.
+    fn work(&self, tensor: &TensorInfo, bytes: &'a [u8], to: DType) -> Result<Vec<Part<'_>>, Failure> {
+        let unknown = |dtype: DType| {
+            let help = "quantize a model of floating-point numbers";
+            Failure::from(self.file.tensors().error(&tensor.name, format!("{dtype} can't be converted"), help))
+        };
         let from = quant::format(tensor.dtype).ok_or_else(|| unknown(tensor.dtype))?;
         let to = quant::format(to).ok_or_else(|| unknown(to))?;
-        let count = to.dtype.bytes(tensor.shape.elements()).ok_or_else(|| unknown(to.dtype))?;
-        out.resize(count, 0);
         let importance = self.importance(tensor)?;
+        let columns = tensor.shape.last().max(1);
         // Each expert's matrix has columns of its own.
-        let matrices = if importance.is_some() { experts(tensor) } else { 1 };
-        let (columns, in_bytes, out_bytes) = (tensor.shape.last(), bytes.len() / matrices, count / matrices);
-        let mut loss = self.measure.then(Loss::default);
-        for matrix in 0..matrices {
-            let part = |size: usize| matrix * size..(matrix + 1) * size;
-            let importance = importance.and_then(|known| known.get(part(columns)));
-            let (Some(bytes), Some(out)) = (bytes.get(part(in_bytes)), out.get_mut(part(out_bytes))) else {
-                return Err(unknown(to.dtype));
-            };
-            let work = Transcode { from, to, importance, threads: self.threads };
-            let done = match loss {
-                Some(before) => work.measured(bytes, out).map(|more| loss = Some(before.and(more))),
-                None => work.run(bytes, out),
-            };
-            done.map_err(|error| match error {
-                transcode::Error::Number { index, .. } => {
-                    let within = matrix * in_bytes + index / from.dtype.block_elements() * from.dtype.block_bytes();
-                    let at = tensor.offset.saturating_add(within as u64);
-                    wrong(format!("{error}; it lies at byte {at}"), "the model is damaged: get it again")
-                }
-                transcode::Error::Shape(what) => wrong(what, help),
-            })?;
+        let matrix = bytes.len() / if importance.is_some() { experts(tensor) } else { 1 };
+        let row = from.dtype.bytes(columns).filter(|row| *row > 0).ok_or_else(|| unknown(from.dtype))?;
+        let (mut parts, mut before) = (Vec::new(), 0);
+        for (index, matrix) in bytes.chunks(matrix.max(1)).enumerate() {
+            let importance = importance.and_then(|known| known.get(index * columns..(index + 1) * columns));
+            for bytes in matrix.chunks(row * (PART / columns).max(1)) {
+                parts.push(Part { before, bytes, from, to, importance });
+                before += bytes.len();
+            }
         }
-        Ok(loss)
+        Ok(parts)
+    }
+
+    /// A part's bytes in its other type; answers what it has lost, where that is measured.
+    fn encode(&self, tensor: &TensorInfo, part: &Part, out: &mut Vec<u8>) -> Result<Loss, Failure> {
+        let Part { before, bytes, from, to, importance } = *part;
+        let wrong = |what: String, help| Failure::from(self.file.tensors().error(&tensor.name, what, help));
+        let elements = bytes.len() / from.dtype.block_bytes() * from.dtype.block_elements();
+        let count = to.dtype.bytes(elements).unwrap_or(0);
+        out.resize(count, 0);
+        let work = Transcode { from, to, importance, threads: self.threads };
+        let done =
+            if self.measure { work.measured(bytes, out) } else { work.run(bytes, out).map(|()| Loss::default()) };
+        done.map_err(|error| match error {
+            transcode::Error::Number { index, value } => {
+                let (size, numbers) = (from.dtype.block_bytes(), from.dtype.block_elements());
+                let at = tensor.offset.saturating_add((before + index / numbers * size) as u64);
+                let error = transcode::Error::Number { index: before / size * numbers + index, value };
+                wrong(format!("{error}; it lies at byte {at}"), "the model is damaged: get it again")
+            }
+            transcode::Error::Shape(what) => wrong(what, "quantize a model of floating-point numbers"),
+        })
     }
 
     /// What the importance matrix says of a tensor, which must be of its sizes.

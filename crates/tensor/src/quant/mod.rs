@@ -36,7 +36,7 @@ mod tq2_0;
 pub mod transcode;
 
 use crate::DType;
-use common::{blocks, encode_blocks};
+use common::{decoder, encoder};
 
 /// What is known of a format.
 pub struct Format {
@@ -133,6 +133,12 @@ impl Format {
 #[inline(always)]
 fn half(block: &[u8], at: usize) -> f32 {
     half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// `SIZE` bytes of a block, whose place is checked once for all.
+#[inline(always)]
+fn chunk<const SIZE: usize>(block: &[u8], at: usize) -> &[u8; SIZE] {
+    block[at..].first_chunk().expect("what formats ask for lies in their blocks")
 }
 
 /// The eight 6-bit scales and eight 6-bit minima that Q4_K and Q5_K pack into 12 bytes.

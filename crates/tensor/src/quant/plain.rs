@@ -2,25 +2,25 @@
 #![forbid(unsafe_code)]
 
 use super::common::simd::{Kernel, fastest};
-use super::{Format, common::blocks};
+use super::{Format, decoder};
 use crate::DType;
 
 /// f32.
 pub const F32: Format = Format {
     dtype: DType::F32,
-    decode: |b, o| blocks::<4, 1>(b, o, f32_decode),
+    decode: decoder!(f32_decode),
     encode: Some(|x, _, b| each::<4>(x, b, f32::to_le_bytes)),
 };
 /// f16.
 pub const F16: Format = Format {
     dtype: DType::F16,
-    decode: |b, o| blocks::<2, 1>(b, o, f16_decode),
+    decode: decoder!(f16_decode),
     encode: Some(|x, _, b| each::<2>(x, b, |x| half::f16::from_f32(x).to_le_bytes())),
 };
 /// bf16.
 pub const BF16: Format = Format {
     dtype: DType::Bf16,
-    decode: |b, o| blocks::<2, 1>(b, o, bf16_decode),
+    decode: decoder!(bf16_decode),
     encode: Some(|x, _, b| fastest(ToBf16 { x, bytes: b })),
 };
 

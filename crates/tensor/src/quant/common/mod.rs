@@ -5,36 +5,52 @@ pub mod simd;
 pub mod superblock;
 
 use search::{inverse, sum};
-use simd::Kernel;
 
-/// Each block of `BYTES` bytes into `ELEMENTS` numbers.
-pub fn blocks<const BYTES: usize, const ELEMENTS: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    decode: impl Fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
-) {
-    simd::fastest(Decode::<BYTES, ELEMENTS, _> { bytes, out, decode });
-}
+/// Decodes whole blocks by a function that decodes one, as `Format::decode`.
+///
+/// A macro: a function that is passed on as a value would not be compiled for the instructions of its caller.
+macro_rules! decoder {
+    ($decode:path) => {
+        |bytes, out| {
+            struct Run<'a>(&'a [u8], &'a mut [f32]);
 
-struct Decode<'a, const BYTES: usize, const ELEMENTS: usize, F> {
-    bytes: &'a [u8],
-    out: &'a mut [f32],
-    decode: F,
-}
+            impl $crate::quant::common::simd::Kernel for Run<'_> {
+                #[inline(always)]
+                fn run(self) {
+                    for (block, out) in self.0.as_chunks().0.iter().zip(self.1.as_chunks_mut().0) {
+                        $decode(block, out);
+                    }
+                }
+            }
 
-impl<const BYTES: usize, const ELEMENTS: usize, F> Kernel for Decode<'_, BYTES, ELEMENTS, F>
-where
-    F: Fn(&[u8; BYTES], &mut [f32; ELEMENTS]),
-{
-    #[inline(always)]
-    fn run(self) {
-        let (blocks, _) = self.bytes.as_chunks::<BYTES>();
-        let (outs, _) = self.out.as_chunks_mut::<ELEMENTS>();
-        for (block, out) in blocks.iter().zip(outs) {
-            (self.decode)(block, out);
+            $crate::quant::common::simd::fastest(Run(bytes, out));
         }
-    }
+    };
 }
+pub(super) use decoder;
+
+/// Encodes whole blocks by a function that encodes one, as `Format::encode`; a macro as [`decoder`] is.
+macro_rules! encoder {
+    ($encode:path) => {
+        |x, importance, bytes| {
+            struct Run<'a>(&'a [f32], Option<&'a [f32]>, &'a mut [u8]);
+
+            impl $crate::quant::common::simd::Kernel for Run<'_> {
+                #[inline(always)]
+                fn run(self) {
+                    let blocks = self.0.as_chunks().0;
+                    let mut rows = $crate::quant::common::Rows::new(blocks, self.1);
+                    for (block, out) in blocks.iter().zip(self.2.as_chunks_mut().0) {
+                        $encode(block, rows.next(), out);
+                    }
+                }
+            }
+
+            $crate::quant::common::simd::fastest(Run(x, importance, bytes));
+        }
+    };
+}
+pub(super) use encoder;
 
 /// What a block's encoder knows beside the numbers.
 #[derive(Clone, Copy)]
@@ -72,44 +88,39 @@ impl<const ELEMENTS: usize> Importance<'_, ELEMENTS> {
     }
 }
 
-/// Each `ELEMENTS` numbers into a block of `BYTES` bytes; `importance` is of a row's columns.
-pub fn encode_blocks<const BYTES: usize, const ELEMENTS: usize>(
-    x: &[f32],
-    importance: Option<&[f32]>,
-    bytes: &mut [u8],
-    encode: impl Fn(&[f32; ELEMENTS], Importance<'_, ELEMENTS>, &mut [u8; BYTES]),
-) {
-    simd::fastest(Encode::<BYTES, ELEMENTS, _> { x, importance, bytes, encode });
+/// Goes along rows of blocks and says what is known of each block.
+pub struct Rows<'a, const ELEMENTS: usize> {
+    blocks: &'a [[f32; ELEMENTS]],
+    columns: Option<&'a [[f32; ELEMENTS]]>,
+    index: usize,
+    place: usize,
+    mean_square: f32,
 }
 
-struct Encode<'a, const BYTES: usize, const ELEMENTS: usize, F> {
-    x: &'a [f32],
-    importance: Option<&'a [f32]>,
-    bytes: &'a mut [u8],
-    encode: F,
-}
-
-impl<const BYTES: usize, const ELEMENTS: usize, F> Kernel for Encode<'_, BYTES, ELEMENTS, F>
-where
-    F: Fn(&[f32; ELEMENTS], Importance<'_, ELEMENTS>, &mut [u8; BYTES]),
-{
+impl<'a, const ELEMENTS: usize> Rows<'a, ELEMENTS> {
+    /// Before the first of `blocks`; `importance` is of a row's columns.
     #[inline(always)]
-    fn run(self) {
-        let (blocks, _) = self.x.as_chunks::<ELEMENTS>();
-        let (outs, _) = self.bytes.as_chunks_mut::<BYTES>();
-        let columns = self.importance.map(|importance| importance.as_chunks::<ELEMENTS>().0);
-        let in_row = columns.map_or(1, <[_]>::len).max(1);
-        let mut mean_square = 0.0;
-        for (index, (block, out)) in blocks.iter().zip(outs).enumerate() {
-            let place = index % in_row;
-            if columns.is_some() && place == 0 {
-                let row = &blocks[index..blocks.len().min(index + in_row)];
-                let squares: f32 = row.iter().map(|x| sum::<ELEMENTS>(|i| x[i] * x[i])).sum();
-                mean_square = squares / (row.len() * ELEMENTS) as f32;
+    pub fn new(blocks: &'a [[f32; ELEMENTS]], importance: Option<&'a [f32]>) -> Self {
+        let columns = importance.map(|importance| importance.as_chunks().0);
+        Rows { blocks, columns, index: 0, place: 0, mean_square: 0.0 }
+    }
+
+    /// What is known of the next block.
+    #[inline(always)]
+    pub fn next(&mut self) -> Importance<'a, ELEMENTS> {
+        let Some(columns) = self.columns else { return Importance { columns: None, mean_square: 0.0 } };
+        if self.place == 0 {
+            let row = &self.blocks[self.index..self.blocks.len().min(self.index + columns.len())];
+            let mut squares = 0.0;
+            for x in row {
+                squares += sum::<ELEMENTS>(|i| x[i] * x[i]);
             }
-            let importance = Importance { columns: columns.map(|columns| &columns[place]), mean_square };
-            (self.encode)(block, importance, out);
+            self.mean_square = squares / (row.len() * ELEMENTS) as f32;
         }
+        let importance = Importance { columns: Some(&columns[self.place]), mean_square: self.mean_square };
+        self.index += 1;
+        self.place = if self.place + 1 == columns.len() { 0 } else { self.place + 1 };
+        importance
     }
 }
 

@@ -1,11 +1,11 @@
 //! IQ1_M: 16 groups of 16 numbers d (2 s + 1) (c +- 1/8) from two codebook entries. 32 low bytes; 16 of high bits and signs; four u16 of four s and a quarter of d.
 
 use super::codebook::{IQ1_S, iq1};
-use super::{Format, blocks};
+use super::{Format, decoder};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Iq1M, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Iq1M, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 56], out: &mut [f32; 256]) {

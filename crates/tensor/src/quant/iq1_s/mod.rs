@@ -1,11 +1,11 @@
 //! IQ1_S: 8 groups of 32 numbers d (2 s + 1) (c +- 1/8) from four codebook entries. d f16; 32 low bytes of entries; a u16 a group of high bits, s and the sign.
 
 use super::codebook::{IQ1_S, iq1};
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Iq1S, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Iq1S, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 50], out: &mut [f32; 256]) {

@@ -1,11 +1,11 @@
 //! IQ2_S: 16 groups of 16 numbers d (s + 1/2) / 4 from two codebook entries. d f16; 32 low bytes of entries; 32 bytes of signs; 8 of high bits; 8 of 4-bit s.
 
 use super::codebook::{IQ2_S, iq2};
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Iq2S, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Iq2S, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 82], out: &mut [f32; 256]) {

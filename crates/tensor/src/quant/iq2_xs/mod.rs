@@ -1,12 +1,11 @@
 //! IQ2_XS: 16 groups of 16 numbers d (s + 1/2) / 4 from two codebook entries. d f16; 32 u16 of an entry and 7 signs; 8 bytes of 4-bit s.
 
 use super::codebook::{IQ2_XS, even_signs, iq2};
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format =
-    Format { dtype: DType::Iq2Xs, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Iq2Xs, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 74], out: &mut [f32; 256]) {

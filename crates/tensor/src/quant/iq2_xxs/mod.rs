@@ -1,12 +1,11 @@
 //! IQ2_XXS: 8 groups of 32 numbers d (s + 1/2) / 4 from four codebook entries. d f16; a group: 4 entries, then a u32 of 4 x 7 signs and s.
 
 use super::codebook::{IQ2_XXS, even_signs, iq2};
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format =
-    Format { dtype: DType::Iq2Xxs, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Iq2Xxs, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 66], out: &mut [f32; 256]) {

@@ -1,11 +1,11 @@
 //! IQ3_S: 8 groups of 32 numbers d (2 s + 1) from eight codebook entries. d f16; 64 low bytes of entries; 8 of high bits; 32 of signs; 4 of 4-bit s.
 
 use super::codebook::{IQ3_S, iq3, sign};
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Iq3S, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Iq3S, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 110], out: &mut [f32; 256]) {

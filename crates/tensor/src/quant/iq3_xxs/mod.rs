@@ -1,12 +1,11 @@
 //! IQ3_XXS: 8 groups of 32 numbers d (s + 1/2) / 2 from eight codebook entries. d f16; 64 entries; a u32 a group of 4 x 7 signs and s.
 
 use super::codebook::{IQ3_XXS, even_signs, iq3, sign};
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format =
-    Format { dtype: DType::Iq3Xxs, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Iq3Xxs, decode: decoder!(decode), encode: None };
 
 /// What the codes of an entry mean.
 const VALUES: [f32; 8] = [4.0, 12.0, 20.0, 28.0, 36.0, 44.0, 52.0, 62.0];

@@ -2,15 +2,11 @@
 
 use super::common::search::{inverse, largest};
 use super::common::{Importance, put_half, put_halves};
-use super::{Format, blocks, encode_blocks, half};
+use super::{Format, chunk, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Iq4Nl,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Iq4Nl, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 /// The values, denser near zero: as in PyPI's gguf package (MIT; ../codebook/LICENSE).
 pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
@@ -18,10 +14,36 @@ pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1
 #[inline(always)]
 fn decode(block: &[u8; 18], out: &mut [f32; 32]) {
     let d = half(block, 0);
-    for i in 0..16 {
-        out[i] = d * f32::from(VALUES[usize::from(block[2 + i] & 15)]);
-        out[i + 16] = d * f32::from(VALUES[usize::from(block[2 + i] >> 4)]);
+    let values = values(chunk(block, 2));
+    for i in 0..32 {
+        out[i] = d * f32::from(values[i]);
     }
+}
+
+/// The values of 32 codes, the first 16 in the low halves: sums of steps, which vectors take many of at once.
+#[inline(always)]
+pub(super) fn values(codes: &[u8; 16]) -> [i8; 32] {
+    let mut q = [0u8; 32];
+    for i in 0..16 {
+        q[i] = codes[i] & 15;
+        q[i + 16] = codes[i] >> 4;
+    }
+    let mut values = [0i8; 32];
+    for i in 0..32 {
+        values[i] = value(q[i]);
+    }
+    values
+}
+
+/// The value of a code.
+#[inline(always)]
+fn value(q: u8) -> i8 {
+    let mut value = VALUES[0];
+    for k in 0..15u8 {
+        let step = VALUES[usize::from(k) + 1].wrapping_sub(VALUES[usize::from(k)]);
+        value = value.wrapping_add(if q > k { step } else { 0 });
+    }
+    value
 }
 
 /// Where one value ends and the next begins.

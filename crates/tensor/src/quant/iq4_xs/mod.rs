@@ -2,29 +2,25 @@
 
 use super::common::search::{at_least, at_most, inverse, largest, round};
 use super::common::{Importance, mean_square, put_half, put_halves};
-use super::iq4_nl::{nearest, scale};
-use super::{Format, blocks, encode_blocks, half, iq4_nl::VALUES};
+use super::iq4_nl::{nearest, scale, values};
+use super::{Format, chunk, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Iq4Xs,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Iq4Xs, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 136], out: &mut [f32; 256]) {
     let d = half(block, 0);
     let high = u16::from_le_bytes([block[2], block[3]]);
+    let (outs, _) = out.as_chunks_mut::<32>();
     for group in 0..8 {
         let low = block[4 + group / 2] >> (group % 2 * 4) & 15;
         let scale = (low | ((high >> (2 * group) & 3) as u8) << 4) as i8 - 32;
         let d = d * f32::from(scale);
-        for i in 0..16 {
-            let byte = block[8 + group * 16 + i];
-            out[group * 32 + i] = d * f32::from(VALUES[usize::from(byte & 15)]);
-            out[group * 32 + 16 + i] = d * f32::from(VALUES[usize::from(byte >> 4)]);
+        let values = values(chunk(block, 8 + group * 16));
+        for i in 0..32 {
+            outs[group][i] = d * f32::from(values[i]);
         }
     }
 }

@@ -1,25 +1,30 @@
 //! Q2_K: 16 groups of 16 numbers d s q - e m. 16 bytes, s low and m high; 64 bytes of 2-bit q; d and e f16.
 
 use super::common::{Importance, superblock::Search};
-use super::{Format, blocks, encode_blocks, half};
+use super::{Format, chunk, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Q2_K,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Q2_K, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 84], out: &mut [f32; 256]) {
     let (d, e) = (half(block, 80), half(block, 82));
-    for i in 0..256 {
-        let (part, place) = (i / 128, i % 32);
-        let shift = i % 128 / 32 * 2;
-        let q = block[16 + 32 * part + place] >> shift & 3;
-        let scale = block[i / 16];
-        out[i] = d * f32::from(scale & 15) * f32::from(q) - e * f32::from(scale >> 4);
+    let (outs, _) = out.as_chunks_mut::<32>();
+    // Rows of 32 numbers, whose codes lie in the same bits; two groups each.
+    for row in 0..8 {
+        let codes = chunk::<32>(block, 16 + row / 4 * 32);
+        let mut q = [0f32; 32];
+        for i in 0..32 {
+            q[i] = f32::from(codes[i] >> (row % 4 * 2) & 3);
+        }
+        for half in 0..2 {
+            let group = block[2 * row + half];
+            let (scale, minimum) = (d * f32::from(group & 15), e * f32::from(group >> 4));
+            for i in 16 * half..16 * half + 16 {
+                outs[row][i] = scale * q[i] - minimum;
+            }
+        }
     }
 }
 

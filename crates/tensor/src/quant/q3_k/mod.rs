@@ -2,29 +2,33 @@
 
 use super::common::search::{at_least, at_most, inverse, round, sum, symmetric, whole_symmetric};
 use super::common::{Importance, mean_square, put_half, quantized};
-use super::{Format, blocks, encode_blocks, half};
+use super::{Format, chunk, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Q3_K,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Q3_K, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 110], out: &mut [f32; 256]) {
     let d = half(block, 108);
-    for i in 0..256 {
-        let (part, place) = (i / 128, i % 32);
-        let shift = i % 128 / 32 * 2;
-        let low = (block[32 + 32 * part + place] >> shift & 3) as i8;
-        let third = (block[place] >> (i / 32) & 1) as i8;
-        let group = i / 16;
-        let scale_low = block[96 + group % 8] >> (group / 8 * 4) & 15;
-        let scale_high = block[104 + group % 4] >> (group / 4 * 2) & 3;
-        let scale = (scale_low | scale_high << 4) as i8 - 32;
-        out[i] = d * f32::from(scale) * f32::from(low + 4 * third - 4);
+    let (outs, _) = out.as_chunks_mut::<32>();
+    // Rows of 32 numbers, whose codes lie in the same bits; two groups each.
+    for row in 0..8 {
+        let (lows, thirds) = (chunk::<32>(block, 32 + row / 4 * 32), chunk::<32>(block, 0));
+        let mut q = [0f32; 32];
+        for i in 0..32 {
+            let code = lows[i] >> (row % 4 * 2) & 3 | (thirds[i] >> row & 1) << 2;
+            q[i] = f32::from(code as i8 - 4);
+        }
+        for half in 0..2 {
+            let group = 2 * row + half;
+            let scale_low = block[96 + group % 8] >> (group / 8 * 4) & 15;
+            let scale_high = block[104 + group % 4] >> (group / 4 * 2) & 3;
+            let scale = d * f32::from((scale_low | scale_high << 4) as i8 - 32);
+            for i in 16 * half..16 * half + 16 {
+                outs[row][i] = scale * q[i];
+            }
+        }
     }
 }
 

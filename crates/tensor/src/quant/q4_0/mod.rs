@@ -2,15 +2,11 @@
 
 use super::common::search::{largest, symmetric};
 use super::common::{Importance, put_half, put_halves, quantized};
-use super::{Format, blocks, encode_blocks, half};
+use super::{Format, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Q4_0,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Q4_0, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 18], out: &mut [f32; 32]) {

@@ -2,15 +2,11 @@
 
 use super::common::search::{affine, at_least, at_most, extremes, inverse, round};
 use super::common::{Importance, put_half, put_halves};
-use super::{Format, blocks, encode_blocks, half};
+use super::{Format, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Q5_1,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Q5_1, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 24], out: &mut [f32; 32]) {

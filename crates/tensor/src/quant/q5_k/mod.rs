@@ -1,15 +1,11 @@
 //! Q5_K: 8 groups of 32 numbers d s q - e m. d and e f16; 12 bytes of 6-bit s and m; 32 of fifth bits; 128 of low bits.
 
 use super::common::{Importance, superblock::Search};
-use super::{Format, blocks, encode_blocks, half, pack_scales_and_minima, scales_and_minima};
+use super::{Format, decoder, encoder, half, pack_scales_and_minima, scales_and_minima};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Q5_K,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Q5_K, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 176], out: &mut [f32; 256]) {

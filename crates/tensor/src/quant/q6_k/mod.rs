@@ -2,25 +2,32 @@
 
 use super::common::search::{at_most, inverse, largest, round, symmetric, whole_symmetric};
 use super::common::{Importance, put_half, quantized};
-use super::{Format, blocks, encode_blocks, half};
+use super::{Format, chunk, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Q6_K,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Q6_K, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = half(block, 208);
-    for i in 0..256 {
-        let (part, place) = (i / 128, i % 128);
-        let low = block[64 * part + place % 64] >> (place / 64 * 4) & 15;
-        let high = block[128 + 32 * part + place % 32] >> (place / 32 * 2) & 3;
-        let scale = d * f32::from(block[192 + i / 16] as i8);
-        out[i] = scale * f32::from((low | high << 4) as i8 - 32);
+    let (outs, _) = out.as_chunks_mut::<32>();
+    // Rows of 32 numbers, whose codes lie in the same bits; two groups each.
+    for row in 0..8 {
+        let (part, place) = (row / 4, row % 4);
+        let low = chunk::<32>(block, 64 * part + place % 2 * 32);
+        let high = chunk::<32>(block, 128 + 32 * part);
+        let mut q = [0f32; 32];
+        for i in 0..32 {
+            let code = low[i] >> (place / 2 * 4) & 15 | (high[i] >> (2 * place) & 3) << 4;
+            q[i] = f32::from(code as i8 - 32);
+        }
+        for half in 0..2 {
+            let scale = d * f32::from(block[192 + 2 * row + half] as i8);
+            for i in 16 * half..16 * half + 16 {
+                outs[row][i] = scale * q[i];
+            }
+        }
     }
 }
 

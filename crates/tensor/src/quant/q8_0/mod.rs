@@ -1,15 +1,11 @@
 //! Q8_0: 32 numbers d q. d f16; 32 signed bytes.
 
 use super::common::{Importance, put_half, quantized, search::largest};
-use super::{Format, blocks, encode_blocks, half};
+use super::{Format, decoder, encoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format {
-    dtype: DType::Q8_0,
-    decode: |bytes, out| blocks(bytes, out, decode),
-    encode: Some(|x, importance, bytes| encode_blocks(x, importance, bytes, encode)),
-};
+pub const FORMAT: Format = Format { dtype: DType::Q8_0, decode: decoder!(decode), encode: Some(encoder!(encode)) };
 
 #[inline(always)]
 fn decode(block: &[u8; 34], out: &mut [f32; 32]) {

@@ -1,10 +1,10 @@
 //! Q8_1: 32 numbers d q. d f16; s f16, which is d times the sum of the q; 32 signed bytes.
 
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Q8_1, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Q8_1, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 36], out: &mut [f32; 32]) {

@@ -1,10 +1,10 @@
 //! Q8_K: 256 numbers d q. d f32; 256 signed bytes; the sums of each 16 of them as i16.
 
-use super::{Format, blocks};
+use super::{Format, decoder};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format = Format { dtype: DType::Q8_K, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Q8_K, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 292], out: &mut [f32; 256]) {

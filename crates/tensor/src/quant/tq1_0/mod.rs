@@ -1,11 +1,10 @@
 //! TQ1_0: 256 numbers d (q - 1), q from 0 to 2. 48 bytes of five and 4 of four base-3 digits, as fractions of 256; d f16.
 
-use super::{Format, blocks, half};
+use super::{Format, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format =
-    Format { dtype: DType::Tq1_0, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Tq1_0, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 54], out: &mut [f32; 256]) {

@@ -1,17 +1,20 @@
 //! TQ2_0: 256 numbers d (q - 1), q from 0 to 3. 64 bytes of 2-bit q; d f16.
 
-use super::{Format, blocks, half};
+use super::{Format, chunk, decoder, half};
 use crate::DType;
 
 /// The format.
-pub const FORMAT: Format =
-    Format { dtype: DType::Tq2_0, decode: |bytes, out| blocks(bytes, out, decode), encode: None };
+pub const FORMAT: Format = Format { dtype: DType::Tq2_0, decode: decoder!(decode), encode: None };
 
 #[inline(always)]
 fn decode(block: &[u8; 66], out: &mut [f32; 256]) {
     let d = half(block, 64);
-    for i in 0..256 {
-        let q = block[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
-        out[i] = d * f32::from(q as i8 - 1);
+    let (outs, _) = out.as_chunks_mut::<32>();
+    for row in 0..8 {
+        let codes = chunk::<32>(block, row / 4 * 32);
+        for i in 0..32 {
+            let q = codes[i] >> (row % 4 * 2) & 3;
+            outs[row][i] = d * f32::from(q as i8 - 1);
+        }
     }
 }
