@@ -67,6 +67,8 @@ fn ids_and_text() {
         assert_eq!(text(&[&file], text_.as_bytes()), format!("{line}\n"));
         assert_eq!(text(&[&file, "--decode", &line], b""), text_);
         assert_eq!(text(&[&file, "--decode"], line.as_bytes()), text_);
+        let words: Vec<_> = [file.as_str(), "--decode"].into_iter().chain(line.split(' ')).collect();
+        assert_eq!(text(&words, b""), text_);
     }
     let plain = text(&[&file, "a<|end|>"], b"");
     assert!(!plain.split_whitespace().any(|id| id == "0"), "{plain}");

@@ -12,8 +12,8 @@ use std::time::Instant;
 pub struct Args {
     /// A GGUF file, a tokenizer.json, or the folder of a model or a run.
     model: PathBuf,
-    /// The text, or with --decode the ids [default: standard input].
-    text: Option<String>,
+    /// The text (one argument), or with --decode the ids [default: standard input].
+    text: Vec<String>,
     /// Read ids, separated by white space or commas, and print their text.
     #[arg(long)]
     decode: bool,
@@ -30,9 +30,13 @@ pub fn run(args: Args) -> Outcome {
     let start = Instant::now();
     let codec = Codec::open(&folder(&args.model)).map_err(failure)?;
     let open_seconds = start.elapsed().as_secs_f64();
-    let input = match &args.text {
-        Some(text) => text.clone().into_bytes(),
-        None => {
+    if args.text.len() > 1 && !args.decode {
+        let help = "put it in quotation marks, or send it to standard input";
+        return Err(Failure::usage(format!("the text is {} arguments\n  help: {help}", args.text.len())));
+    }
+    let input = match args.text.is_empty() {
+        false => args.text.join(" ").into_bytes(),
+        true => {
             let mut all = Vec::new();
             std::io::stdin()
                 .lock()
