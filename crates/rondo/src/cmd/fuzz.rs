@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{Failure, Outcome, product, say};
-use lab::fuzz::{Report, TARGETS, run as fuzz, target};
+use lab::fuzz::{Report, run as fuzz, target};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ pub fn run(args: Args) -> Outcome {
             inputs.push(std::fs::read(entry.map_err(failed)?.path()).map_err(failed)?);
         }
     }
-    say(format_args!("{} of {}, {} s on {} threads", target.name, TARGETS.len(), seconds, args.threads.max(1)));
+    say(format_args!("{} for {seconds:.0} s on {} threads", target.name, args.threads.max(1)));
     let begun = Instant::now();
     let one = |thread: u64| fuzz(target, inputs.clone(), args.seed.wrapping_add(thread), |_| begun.elapsed() < limit);
     let reports: Vec<Report> = std::thread::scope(|scope| {
