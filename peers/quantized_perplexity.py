@@ -96,13 +96,15 @@ def main():
         run(rondo, "convert", work / "run", work / "f16.gguf", "--to", "f16")
 
     def perplexity(path):
-        # Its last lines are lost now and then when it ends.
+        # It ends early now and then, whoever wrote the file.
         for _ in range(5):
-            out = run(llama / "llama-perplexity", "-m", path, "-f", work / "held.txt", "-c", 256, "-t", 2, "--chunks", args.chunks)
-            found = re.search(r"Final estimate: PPL = ([\d.]+)", out)
+            words = [llama / "llama-perplexity", "-m", path, "-f", work / "held.txt", "-c", 256, "-t", 2, "--chunks", args.chunks]
+            done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
+            found = re.search(r"Final estimate: PPL = ([\d.]+)", done.stdout + done.stderr)
             if found:
                 return float(found.group(1))
-        sys.exit(f"{path}: llama-perplexity says nothing\n{out[-2000:]}")
+            print(f"{path.name}: no estimate, code {done.returncode}; again", flush=True)
+        sys.exit(f"{path}: llama-perplexity says nothing\n{(done.stdout + done.stderr)[-2000:]}")
 
     matrices, matrix = [None], work / "imatrix.gguf"
     if not matrix.exists() and (llama / "llama-imatrix").exists():
