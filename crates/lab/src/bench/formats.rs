@@ -1,4 +1,5 @@
-//! Times block formats: tensors in memory decoded to bf16 and encoded from f16 on all cores, against the rate of a copy.
+//! Times block formats: tensors in memory decoded to bf16 and encoded from f16 on all cores, against the rate of a copy that is
+//! measured in turns with them.
 
 use crate::stats::Stats;
 use graph::Limits;
@@ -34,7 +35,11 @@ pub struct Timing {
     pub gigabytes_per_second: f64,
     /// Billions of numbers a second.
     pub giganumbers_per_second: f64,
-    /// The time at which a copy moves as many bytes over the time.
+    /// Bytes read and written by a copy on as many threads, in GB/s: the median of runs in turns with those above.
+    pub copy_gigabytes_per_second: f64,
+    /// The rate over the copy's.
+    pub percent_of_copy: f64,
+    /// The rate over the best that this machine was ever measured at, which others on it may keep out of reach.
     pub percent_of_limit: f64,
 }
 
@@ -83,14 +88,22 @@ fn run(
     let work = Transcode { from, to, importance: None, threads };
     // Once for the pages of `out`.
     work.run(&source, &mut out).map_err(|e| e.to_string())?;
-    let (begun, mut seconds) = (Instant::now(), Vec::new());
-    while seconds.len() < RUNS && (seconds.len() < 3 || begun.elapsed().as_secs_f64() < ENOUGH_SECONDS) {
+    let bf16 = format(DType::Bf16).ok_or("bf16 can't be decoded")?;
+    let copy = Transcode { from: bf16, to: bf16, importance: None, threads };
+    let (original, mut copied) = (vec![1u8; 2 * DECODED], vec![2u8; 2 * DECODED]);
+    let timed = |work: &Transcode, from: &[u8], to: &mut [u8]| {
         let start = Instant::now();
-        work.run(&source, &mut out).map_err(|e| e.to_string())?;
-        seconds.push(start.elapsed().as_secs_f64() * 1e3);
+        work.run(from, to).map(|()| start.elapsed().as_secs_f64() * 1e3).map_err(|e| e.to_string())
+    };
+    let (begun, mut runs, mut copies) = (Instant::now(), Vec::new(), Vec::new());
+    while runs.len() < RUNS && (runs.len() < 3 || begun.elapsed().as_secs_f64() < ENOUGH_SECONDS) {
+        runs.push(timed(&work, &source, &mut out)?);
+        copies.push(timed(&copy, &original, &mut copied)?);
     }
-    let milliseconds = Stats::of(&seconds).ok_or("nothing was measured")?;
-    let rate = (source.len() + out.len()) as f64 / (milliseconds.median / 1e3);
+    let milliseconds = Stats::of(&runs).ok_or("nothing was measured")?;
+    let rate = |bytes: usize, milliseconds: f64| bytes as f64 / (milliseconds / 1e3);
+    let copy = rate(original.len() + copied.len(), Stats::of(&copies).ok_or("nothing was measured")?.median);
+    let rate = rate(source.len() + out.len(), milliseconds.median);
     Ok(Timing {
         from: from.dtype.name(),
         to: to.dtype.name(),
@@ -98,6 +111,8 @@ fn run(
         milliseconds,
         gigabytes_per_second: rate / 1e9,
         giganumbers_per_second: elements as f64 / (milliseconds.median * 1e6),
+        copy_gigabytes_per_second: copy / 1e9,
+        percent_of_copy: 100.0 * rate / copy,
         percent_of_limit: 100.0 * rate / limits.bytes_per_second,
     })
 }
@@ -116,6 +131,7 @@ mod tests {
         let moved = DRAWN as f64 * (2.0 + 18.0 / 32.0);
         let expected = moved / (timing.milliseconds.median * 1e6);
         assert!((timing.gigabytes_per_second / expected - 1.0).abs() < 1e-9);
+        assert!(timing.copy_gigabytes_per_second > 0.0 && timing.percent_of_copy > 0.0);
         assert!((timing.percent_of_limit / (expected * 10.0) - 1.0).abs() < 1e-9);
         assert!(time(DType::I32, 1, &limits).is_err());
     }

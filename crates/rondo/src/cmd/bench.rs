@@ -39,7 +39,7 @@ struct Ops {
     json: bool,
 }
 
-/// Time block formats in memory, to bf16 and from f16: GB/s read and written, share of a copy's rate as measured.
+/// Time block formats in memory, to bf16 and from f16: GB/s read and written, share of a copy's rate measured in turns with them.
 #[derive(clap::Args, Debug)]
 struct Formats {
     /// One element type, such as q4_k; all without it.
@@ -151,19 +151,21 @@ fn formats(args: &Formats) -> Outcome {
     let all = quant::FORMATS.iter().map(|format| format.dtype);
     let dtypes: Vec<DType> = args.dtype.map_or_else(|| all.collect(), |dtype| vec![dtype]);
     if !args.json {
-        let columns = ["from", "to", "ms", "GB/s", "Gnumbers/s", "% of limit", "CV"];
-        let [from, to, ms, rate, numbers, limit, cv] = columns;
-        product(format_args!("{from:8}  {to:8}  {ms:>8}  {rate:>7}  {numbers:>10}  {limit:>10}  {cv:>6}"));
+        let columns = ["from", "to", "ms", "GB/s", "copied", "% of copy", "% of limit", "CV"];
+        let [from, to, ms, rate, copied, of_copy, limit, cv] = columns;
+        product(format_args!("{from:8}  {to:8}  {ms:>8}  {rate:>7}  {copied:>7}  {of_copy:>9}  {limit:>10}  {cv:>6}"));
     }
     let mut rows = Vec::new();
     for dtype in dtypes {
         for timing in lab::bench::formats::time(dtype, device.spec().units as usize, &limits).map_err(Failure::usage)? {
             if !args.json {
-                let lab::bench::formats::Timing { from, to, milliseconds, .. } = &timing;
+                let lab::bench::formats::Timing { from, to, milliseconds, percent_of_copy: of_copy, .. } = &timing;
                 let cv = format!("{:.1}%", 100.0 * milliseconds.cv);
                 let (ms, rate, limit) = (milliseconds.median, timing.gigabytes_per_second, timing.percent_of_limit);
-                let numbers = timing.giganumbers_per_second;
-                product(format_args!("{from:8}  {to:8}  {ms:8.2}  {rate:7.1}  {numbers:10.3}  {limit:10.1}  {cv:>6}"));
+                let copied = timing.copy_gigabytes_per_second;
+                product(format_args!(
+                    "{from:8}  {to:8}  {ms:8.2}  {rate:7.1}  {copied:7.1}  {of_copy:9.1}  {limit:10.1}  {cv:>6}"
+                ));
             }
             rows.push(timing);
         }

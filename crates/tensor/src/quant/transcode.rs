@@ -3,12 +3,16 @@
 
 use super::Format;
 use super::common::LARGEST_HALF;
+use super::common::simd::{Stream, prefetch};
 use std::sync::{Mutex, PoisonError};
 
 /// Numbers that a thread takes at once.
 const PIECE: usize = 1 << 16;
-/// Numbers that are decoded before they are encoded; they stay near the processor.
-const STEP: usize = 1 << 12;
+/// Numbers that are decoded before they are encoded. So few that the processor computes on while the numbers before
+/// them are still being written: with 4,096 it mostly waits for one or the other.
+const STEP: usize = 1 << 10;
+/// Bytes of plain numbers from which on they are written past the caches, which hold less.
+const STREAMED: usize = 1 << 25;
 
 /// What can't be encoded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -40,6 +44,16 @@ pub struct Transcode<'a> {
 
 /// Bytes of the source, place of its first number, and where the result goes.
 type Piece<'a> = (&'a [u8], usize, &'a mut [u8]);
+
+/// What a thread works in.
+struct Space {
+    /// `STEP` numbers, or a row of them.
+    numbers: Vec<f32>,
+    /// As many in their new type, where they are written past the caches; else empty.
+    near: Vec<u8>,
+    /// As many decoded again, where the loss is measured; else empty.
+    back: Vec<f32>,
+}
 
 /// What a piece has come to.
 struct Done {
@@ -90,10 +104,6 @@ impl Transcode<'_> {
         let fits = |format: &Format, bytes: usize| format.check(bytes, elements).map_err(Error::Shape);
         fits(self.from, bytes.len())?;
         fits(self.to, out.len())?;
-        if self.from.dtype == self.to.dtype && !measure {
-            out.copy_from_slice(bytes);
-            return Ok(Loss::default());
-        }
         let row = self.importance.map_or(STEP, <[f32]>::len).max(1);
         // Whole blocks of both formats: their sizes are powers of two and divide a row.
         let step = row * (STEP / row).max(1);
@@ -101,14 +111,28 @@ impl Transcode<'_> {
         let (Some(piece_in), Some(piece_out)) = (self.from.dtype.bytes(piece), self.to.dtype.bytes(piece)) else {
             return Err(Error::Shape(format!("rows of {row} numbers are not whole blocks of {}", self.to.dtype)));
         };
+        let copied = self.from.dtype == self.to.dtype && !measure;
+        let streamed = out.len() >= STREAMED && (copied || self.to.dtype.block_elements() == 1);
         let pieces = bytes.chunks(piece_in).zip(out.chunks_mut(piece_out)).enumerate();
         let pieces = Mutex::new(pieces.map(|(index, (bytes, out))| (bytes, index * piece, out)));
         let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
         let worker = || {
-            let (mut numbers, mut back) = (vec![0f32; step], vec![0f32; if measure { step } else { 0 }]);
+            let near = if streamed { self.to.dtype.bytes(step).unwrap_or(0) } else { 0 };
+            let back = if measure { step } else { 0 };
+            let mut space = Space { numbers: vec![0f32; step], near: vec![0; near], back: vec![0f32; back] };
             let mut done = Vec::new();
-            while let Some(piece) = next() {
-                done.push(Done { at: piece.1, outcome: self.piece(piece, &mut numbers, &mut back) });
+            while let Some((bytes, at, out)) = next() {
+                let outcome = if copied {
+                    if streamed {
+                        Stream::new().copy(bytes, out)
+                    } else {
+                        out.copy_from_slice(bytes)
+                    }
+                    Ok(Loss::default())
+                } else {
+                    self.piece((bytes, at, out), &mut space)
+                };
+                done.push(Done { at, outcome });
             }
             done
         };
@@ -127,22 +151,29 @@ impl Transcode<'_> {
         done.into_iter().try_fold(Loss::default(), |loss, done| Ok(loss.and(done.outcome?)))
     }
 
-    /// `back` is as long as `numbers`, or empty where nothing is measured.
-    fn piece(&self, (bytes, at, out): Piece, numbers: &mut [f32], back: &mut [f32]) -> Result<Loss, Error> {
-        let step = numbers.len();
+    fn piece(&self, (bytes, at, out): Piece, space: &mut Space) -> Result<Loss, Error> {
+        let (step, stream) = (space.numbers.len(), Stream::new());
         let (from, to) = (self.from.dtype.bytes(step).unwrap_or(1), self.to.dtype.bytes(step).unwrap_or(1));
         let mut loss = Loss::default();
-        for (index, (bytes, out)) in bytes.chunks(from).zip(out.chunks_mut(to)).enumerate() {
+        let later = bytes.chunks(from).skip(1).chain(std::iter::once([].as_slice()));
+        for (index, ((bytes, later), out)) in bytes.chunks(from).zip(later).zip(out.chunks_mut(to)).enumerate() {
+            prefetch(later);
             let count = bytes.len() / self.from.dtype.block_bytes() * self.from.dtype.block_elements();
-            let numbers = &mut numbers[..count];
+            let numbers = &mut space.numbers[..count];
             self.from.decode(bytes, numbers).map_err(Error::Shape)?;
             if self.to.dtype.block_elements() > 1
                 && let Some(place) = too_large(numbers)
             {
                 return Err(Error::Number { index: at + index * step + place, value: numbers[place] });
             }
-            self.to.encode(numbers, self.importance, out).map_err(Error::Shape)?;
-            if let Some(back) = back.get_mut(..count) {
+            match space.near.get_mut(..out.len()) {
+                Some(near) => {
+                    self.to.encode(numbers, self.importance, near).map_err(Error::Shape)?;
+                    stream.copy(near, out);
+                }
+                None => self.to.encode(numbers, self.importance, out).map_err(Error::Shape)?,
+            }
+            if let Some(back) = space.back.get_mut(..count) {
                 self.to.decode(out, back).map_err(Error::Shape)?;
                 for (x, y) in numbers.iter().zip(back) {
                     let (x, error) = (f64::from(*x), f64::from(*x) - f64::from(*y));
@@ -193,6 +224,27 @@ mod tests {
                     "{to}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_is_written_past_the_caches_is_the_same() {
+        let x = numbers(STREAMED / 2 + 1000, 11, 0.3);
+        let written = transcoded(DType::Bf16, &x, None, 2).expect("it encodes");
+        let bf16 = format(DType::Bf16).expect("it is there");
+        let mut whole = vec![0; written.len()];
+        bf16.encode(&x, None, &mut whole).expect("it encodes");
+        assert!(written == whole);
+        let mut copied = vec![0xA5; written.len()];
+        Transcode { from: bf16, to: bf16, importance: None, threads: 2 }.run(&written, &mut copied).expect("a copy");
+        assert!(copied == written);
+        // From and to places of any alignment.
+        let from: Vec<u8> = (0..300).map(|i| (i % 251) as u8).collect();
+        for start in 0..70 {
+            let mut to = vec![0; 300];
+            Stream::new().copy(&from[start / 2..300 - start], &mut to[start..300 - start / 2]);
+            assert!(to[start..300 - start / 2] == from[start / 2..300 - start], "{start}");
+            assert!(to[..start].iter().chain(&to[300 - start / 2..]).all(|byte| *byte == 0), "{start}");
         }
     }
 

@@ -42,6 +42,71 @@ thread_local! {
     pub static WIDEST: std::cell::Cell<usize> = const { std::cell::Cell::new(512) };
 }
 
+/// Writes past the caches, for results that nobody reads soon: their old lines aren't fetched first, which is a third of
+/// the traffic. Dropping it waits for the writes, as other threads may only then read them: once for many, since
+/// computing goes on beside writes that are under way.
+pub struct Stream(());
+
+impl Stream {
+    /// Begins.
+    pub fn new() -> Self {
+        Self(())
+    }
+
+    /// Copies bytes past the caches.
+    ///
+    /// # Panics
+    /// When lengths differ.
+    pub fn copy(&self, from: &[u8], to: &mut [u8]) {
+        assert_eq!(from.len(), to.len(), "as many bytes as there is room for");
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
+            let head = to.as_ptr().align_offset(64).min(to.len());
+            let (head_from, from) = from.split_at(head);
+            let (head_to, to) = to.split_at_mut(head);
+            head_to.copy_from_slice(head_from);
+            let (lines_from, rest_from) = from.as_chunks::<64>();
+            let (lines_to, rest_to) = to.as_chunks_mut::<64>();
+            for (from, to) in lines_from.iter().zip(lines_to) {
+                for quarter in 0..4 {
+                    // SAFETY: each quarter is 16 of the 64 bytes, `to` is aligned to 64, and every x86-64 has SSE2.
+                    unsafe {
+                        let bytes = _mm_loadu_si128(from.as_ptr().cast::<__m128i>().add(quarter));
+                        _mm_stream_si128(to.as_mut_ptr().cast::<__m128i>().add(quarter), bytes);
+                    }
+                }
+            }
+            rest_to.copy_from_slice(rest_from);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        to.copy_from_slice(from);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: every x86-64 has SSE.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            std::arch::x86_64::_mm_sfence();
+        }
+    }
+}
+
+/// Asks for bytes that will be read soon, while something else is computed.
+pub fn prefetch(bytes: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(64) {
+        // SAFETY: a hint changes nothing but what is in the caches.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = bytes;
+}
+
 // Without `fma`: multiplications and additions stay apart, so that all widths agree.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]

@@ -11,6 +11,7 @@ pub const FORMAT: Format = Format { dtype: DType::Q6_K, decode: decoder!(decode)
 #[inline(always)]
 fn decode(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = half(block, 208);
+    let scales = chunk::<16>(block, 192).map(|scale| d * f32::from(scale as i8));
     let (outs, _) = out.as_chunks_mut::<32>();
     // Rows of 32 numbers, whose codes lie in the same bits; two groups each.
     for row in 0..8 {
@@ -23,9 +24,8 @@ fn decode(block: &[u8; 210], out: &mut [f32; 256]) {
             q[i] = f32::from(code as i8 - 32);
         }
         for half in 0..2 {
-            let scale = d * f32::from(block[192 + 2 * row + half] as i8);
             for i in 16 * half..16 * half + 16 {
-                outs[row][i] = scale * q[i];
+                outs[row][i] = scales[2 * row + half] * q[i];
             }
         }
     }
