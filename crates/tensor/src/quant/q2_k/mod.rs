@@ -28,7 +28,7 @@ fn decode(block: &[u8; 84], out: &mut [f32; 256]) {
     }
 }
 
-const SEARCH: Search = Search { levels: 3.0, most: 15.0, reach: 0.9, floor: 0.5, spread: 1.0 };
+const SEARCH: Search = Search { levels: 3.0, most: 15.0, reach: 0.9, floor: 1.0, spread: 1.0 };
 
 #[inline(always)]
 fn encode(x: &[f32; 256], importance: Importance<'_, 256>, block: &mut [u8; 84]) {
