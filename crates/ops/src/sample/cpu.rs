@@ -1,4 +1,4 @@
-//! Sampling on the CPU: a part has one row; bounds are found by halving the ordered bits of numbers.
+//! Sampling on the CPU: a part has one row; bounds are found by halving between numbers, ordered as their bits are.
 
 use super::{LEAST_TEMPERATURE, LOWEST};
 use crate::common::cpu::{input, output};
@@ -35,7 +35,7 @@ fn body(args: &CpuArgs, row: usize) {
             let weight = if below > LOWEST { exp(below) } else { 0.0 };
             *mass = if x == max { 1.0 } else { weight };
         }
-        filter(logits, mass, word(2), float(3), float(4));
+        filter(logits, max, mass, word(2), float(3), float(4));
         let seed = &input::<u32>(args, 5)[2 * row..2 * row + 2];
         let uniform = unit(philox4x32([word(6), 0, 0, 0], [seed[0], seed[1]])[0]);
         find(mass, uniform).unwrap_or_else(|| first_of(logits, max))
@@ -49,18 +49,14 @@ fn first_of(logits: &[f32], max: f32) -> usize {
 
 /// Takes the mass of what the filters leave out.
 #[inline(always)]
-fn filter(logits: &[f32], mass: &mut [f32], top_k: u32, top_p: f32, min_p: f32) {
+fn filter(logits: &[f32], max: f32, mass: &mut [f32], top_k: u32, top_p: f32, min_p: f32) {
     if top_k > 0 && (top_k as usize) < logits.len() {
-        let bound = greatest_bound(|bound| count_from(logits, bound) >= top_k);
+        let bound = greatest_bound(max, Enough::Tokens { logits, count: top_k });
         keep_from(logits, mass, bound);
     }
     if top_p < 1.0 {
         let enough = top_p.max(0.0) * fold(mass, 0.0, |sum, x| sum + x);
-        // Nothing is enough of nothing: at least the largest stays.
-        let bound = greatest_bound(|bound| {
-            let (sum, count) = mass_from(logits, mass, bound);
-            sum >= enough && count > 0
-        });
+        let bound = greatest_bound(max, Enough::Mass { logits, mass, sum: enough });
         keep_from(logits, mass, bound);
     }
     let least = if min_p > 0.0 { min_p.min(1.0) } else { 0.0 };
@@ -69,22 +65,54 @@ fn filter(logits: &[f32], mass: &mut [f32], top_k: u32, top_p: f32, min_p: f32) 
     }
 }
 
-/// The greatest number that is good, where all below a good one are good, to the bit.
-#[inline(always)]
-fn greatest_bound(good: impl Fn(f32) -> bool) -> f32 {
-    const LEAST: u32 = 0x007f_ffff;
-    const GREATEST: u32 = 0xff80_0000;
-    let mut key = 0u32;
-    for bit in (0..32).rev() {
-        let higher = key | 1 << bit;
-        if higher <= LEAST || (higher <= GREATEST && good(of_key(higher))) {
-            key = higher;
-        }
-    }
-    of_key(key.max(LEAST))
+/// What a bound on the logits must leave. No closure, which would not be compiled for the instruction set of its caller.
+enum Enough<'a> {
+    Tokens { logits: &'a [f32], count: u32 },
+    Mass { logits: &'a [f32], mass: &'a [f32], sum: f32 },
 }
 
-/// The number of a key; keys are in the order of their numbers, from that of -infinity to that of infinity.
+impl Enough<'_> {
+    /// Whether a bound leaves enough, and how many logits it leaves.
+    #[inline(always)]
+    fn left_by(&self, bound: f32) -> (bool, u32) {
+        match *self {
+            Enough::Tokens { logits, count } => {
+                let left = count_from(logits, bound);
+                (left >= count, left)
+            }
+            Enough::Mass { logits, mass, sum } => {
+                let (mass, left) = mass_from(logits, mass, bound);
+                // Nothing is enough of nothing: at least the largest stays.
+                (mass >= sum && left > 0, left)
+            }
+        }
+    }
+}
+
+/// A bound that leaves what the greatest one leaves that leaves enough; `max` is the largest logit.
+#[inline(always)]
+fn greatest_bound(max: f32, enough: Enough) -> f32 {
+    // From -infinity on all are left, and above the largest none.
+    let (mut good, mut bad) = (key_of(f32::NEG_INFINITY), key_of(max) + 1);
+    let (mut left, mut beyond) = (u32::MAX, 0);
+    // Until nothing lies between the two, or one logit.
+    while bad - good > 1 && left - beyond > 1 {
+        let middle = good + (bad - good) / 2;
+        match enough.left_by(of_key(middle)) {
+            (true, count) => (good, left) = (middle, count),
+            (false, count) => (bad, beyond) = (middle, count),
+        }
+    }
+    of_key(good)
+}
+
+/// Keys of numbers are in their order, from that of -infinity to that of infinity.
+fn key_of(number: f32) -> u32 {
+    let bits = number.to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+/// The number of a key.
 fn of_key(key: u32) -> f32 {
     f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
 }
@@ -93,23 +121,31 @@ fn of_key(key: u32) -> f32 {
 #[inline(always)]
 fn count_from(logits: &[f32], bound: f32) -> u32 {
     let mut counts = [0u32; LANES];
-    for chunk in logits.chunks(LANES) {
-        for (count, &x) in counts.iter_mut().zip(chunk) {
-            *count += u32::from(x >= bound);
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            counts[lane] += u32::from(chunk[lane] >= bound);
         }
     }
-    counts.iter().sum()
+    counts.iter().sum::<u32>() + rest.iter().filter(|x| **x >= bound).count() as u32
 }
 
 /// The mass of the logits that are at least `bound`, and their number.
 #[inline(always)]
 fn mass_from(logits: &[f32], mass: &[f32], bound: f32) -> (f32, u32) {
     let (mut sums, mut counts) = ([0.0f32; LANES], [0u32; LANES]);
-    for (logits, mass) in logits.chunks(LANES).zip(mass.chunks(LANES)) {
-        for (lane, (&x, &mass)) in logits.iter().zip(mass).enumerate() {
-            sums[lane] += if x >= bound { mass } else { 0.0 };
-            counts[lane] += u32::from(x >= bound);
+    let ((chunks, rest), (masses, rest_mass)) = (logits.as_chunks::<LANES>(), mass.as_chunks::<LANES>());
+    // Whole arrays, or the lanes aren't taken together.
+    for (chunk, mass) in chunks.iter().zip(masses) {
+        for lane in 0..LANES {
+            let taken = chunk[lane] >= bound;
+            sums[lane] += if taken { mass[lane] } else { 0.0 };
+            counts[lane] += u32::from(taken);
         }
+    }
+    for (lane, (&x, &mass)) in rest.iter().zip(rest_mass).enumerate() {
+        sums[lane] += if x >= bound { mass } else { 0.0 };
+        counts[lane] += u32::from(x >= bound);
     }
     (halves(sums, |a, b| a + b), counts.iter().sum())
 }
