@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod mutate;
+mod retype;
 mod targets;
 mod template;
 
@@ -21,6 +22,9 @@ const LONGEST: usize = 1 << 16;
 /// What takes longer is a finding.
 const SLOW: Duration = Duration::from_secs(1);
 
+/// Changes an input, by what is drawn: whole numbers below what is asked for.
+pub type Change = fn(&[u8], &mut dyn FnMut(usize) -> usize) -> Option<Vec<u8>>;
+
 /// A parser.
 pub struct Target {
     /// Its name.
@@ -31,6 +35,9 @@ pub struct Target {
     pub seeds: fn() -> Vec<Vec<u8>>,
     /// Pieces that its inputs are made of.
     pub words: &'static [&'static str],
+    /// An input with something changed that changes of bytes hardly ever come to, drawn by numbers below its argument;
+    /// none where the input is none that it understands.
+    pub change: Option<Change>,
     /// Parses, and uses what comes of it: `Ok` of it, or of the refusal in words.
     ///
     /// # Errors
@@ -86,7 +93,7 @@ pub fn run(target: &Target, more: Vec<Vec<u8>>, seed: u64, mut go_on: impl FnMut
     while go_on(&report) {
         // Most are near what is taken: what is refused early shows little.
         let kept = if odd.is_empty() || mutator.draw(4) > 0 { &good } else { &odd };
-        let mut input = mutator.change(kept);
+        let mut input = mutator.change(kept, target.change);
         input.truncate(LONGEST);
         let taken = report.taken;
         let is_new = execute(target, &input, &mut report, &mut kinds);
@@ -166,6 +173,7 @@ mod tests {
             in_tests: 0,
             seeds: || vec![b"seed".to_vec()],
             words: &["word"],
+            change: None,
             run: |input| match input {
                 // As a panic, without its message on stderr.
                 [b'w', ..] => std::panic::resume_unwind(Box::new("it begins with w".to_string())),

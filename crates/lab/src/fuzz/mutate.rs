@@ -1,6 +1,7 @@
 //! Inputs out of other inputs: bits, numbers, pieces cut, moved, and taken from one another.
 #![forbid(unsafe_code)]
 
+use super::Change;
 use tensor::rng::Philox;
 
 /// Numbers at which counts, sizes and offsets go wrong.
@@ -59,9 +60,18 @@ impl Mutator {
         (at.min(end), end)
     }
 
-    /// One of `kept`, changed in one place, two or four.
-    pub(super) fn change(&mut self, kept: &[Vec<u8>]) -> Vec<u8> {
+    /// One of `kept`, changed in one place, two or four, or by `whole`, which knows what it is.
+    pub(super) fn change(&mut self, kept: &[Vec<u8>], whole: Option<Change>) -> Vec<u8> {
         let mut bytes = kept[self.draw(kept.len())].clone();
+        if let Some(whole) = whole
+            && self.draw(4) == 0
+            && let Some(changed) = whole(&bytes, &mut |below| self.draw(below))
+        {
+            if self.draw(2) == 0 {
+                return changed;
+            }
+            bytes = changed;
+        }
         let changes = [1, 1, 2, 4][self.draw(4)];
         for _ in 0..changes {
             self.once(&mut bytes, kept);

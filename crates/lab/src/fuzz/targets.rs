@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use super::Target;
+use super::retype::retyped;
 use super::template::TEMPLATE;
 use model::config::{Config, RopeScaling};
 use model::family::{self, Family, preset};
+use model::memory::need;
 use model::text::{self, Vocabulary};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ static GGUF: Target = Target {
     in_tests: 100_000,
     seeds: gguf_seeds,
     words: &["general.alignment", "split.count", "llama", "qwen2", "gpt2", "llama.block_count", "rope_freqs.weight"],
+    change: Some(retyped),
     run: |bytes| {
         let file = match gguf::File::of_bytes(Path::new("input"), bytes.to_vec()) {
             Ok(file) => file,
@@ -36,8 +39,9 @@ static GGUF: Target = Target {
                 return Err("a value is shown as nothing".into());
             }
         }
-        if let Err(error) = family::of_gguf(&file).map(|known| known.config.num_parameters()) {
-            return Ok(Err(error.to_string()));
+        match family::of_gguf(&file) {
+            Ok(known) => shown(&known.config, file.tensors().file_bytes())?,
+            Err(error) => return Ok(Err(error.to_string())),
         }
         // Making the patterns of a vocabulary takes a hundred times as long as all else: one input in sixteen.
         if bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) % 16 != 0 {
@@ -67,6 +71,7 @@ static SAFETENSORS: Target = Target {
         "1e3",
         "\\u0000",
     ],
+    change: None,
     run: |bytes| match safetensors::head(bytes) {
         Ok(head) => {
             let mut covered = 0;
@@ -113,6 +118,7 @@ static TOKENIZER: Target = Target {
         "\"byte_fallback\":true",
         "\"Strip\"",
     ],
+    change: None,
     run: |bytes| {
         let Ok(text) = std::str::from_utf8(bytes) else { return Ok(Err("it is no UTF-8".into())) };
         match Vocabulary::from_json(text) {
@@ -137,6 +143,21 @@ fn inside(tensor: &TensorInfo, length: usize) -> Result<(), String> {
         (Some(_), true) => Ok(()),
         _ => Err(format!("tensor `{}` is not in the file of {length} bytes: {tensor:?}", tensor.name)),
     }
+}
+
+/// What `show` says of a model.
+fn shown(config: &Config, bytes: u64) -> Result<(), String> {
+    let (parameters, unsupported) = (config.num_parameters(), config.unsupported());
+    if parameters == 0 || unsupported.is_some_and(|what| what.is_empty()) {
+        return Err(format!("a model of {parameters} parameters: {config:?}"));
+    }
+    for context in [2048, config.max_context] {
+        let need = need(config, bytes, context);
+        if need.total_bytes < need.kv_cache_bytes.max(bytes) {
+            return Err(format!("less memory than its parts: {need:?}"));
+        }
+    }
+    Ok(())
 }
 
 /// Decodes a tensor's first blocks.

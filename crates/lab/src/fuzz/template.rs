@@ -52,6 +52,7 @@ pub(super) static TEMPLATE: Target = Target {
         "é",
         "\\",
     ],
+    change: None,
     run: |bytes| {
         let Ok(source) = std::str::from_utf8(bytes) else { return Ok(Err("it is no UTF-8".into())) };
         let limits = Limits { steps: 20_000, memory: 2 << 20, output: 64 << 10, ..Limits::default() };

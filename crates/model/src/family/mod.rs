@@ -84,6 +84,9 @@ const ACTIVATION: Key = Key("", "hidden_act");
 /// Most layers: what is more is a damaged file.
 const MOST_LAYERS: usize = 512;
 
+/// Most dimensions of a head.
+const MOST_DIMENSIONS: usize = 1 << 16;
+
 /// A model's family and shape, and what is odd about its file.
 #[derive(Debug)]
 pub struct Known {
@@ -220,6 +223,14 @@ fn read(family: &Family, source: &Source) -> Result<Config, Error> {
         );
     }
     config.features.rotary_dim = source.size(ROTARY_DIM)?.filter(|dim| *dim != head_dim);
+    // Before anything is made of so many dimensions.
+    for (key, dim) in [(HEAD_DIM, head_dim), (ROTARY_DIM, config.features.rotary_dim.unwrap_or(2))] {
+        if dim < 2 || dim > MOST_DIMENSIONS || dim % 2 > 0 {
+            let key = if source.has(key) { key } else { NUM_HEADS };
+            let what = format!("heads of {dim} dimensions; they must be even, from 2 to {MOST_DIMENSIONS}");
+            return Err(source.error(key, what));
+        }
+    }
     (family.read)(&mut config, source)?;
     rope::read(&mut config, source)?;
     match config.problem() {

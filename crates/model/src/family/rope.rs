@@ -214,11 +214,14 @@ pub fn factors(scaling: &RopeScaling, theta: f32, dimensions: usize) -> Vec<f32>
 /// The scaling that has made a list of factors, if it is Llama 3's with its published bounds.
 fn llama3(config: &Config, given: &[f32]) -> Option<RopeScaling> {
     let dimensions = config.features.rotary_dim.unwrap_or(config.head_dim());
+    if given.len() != dimensions / 2 {
+        return None;
+    }
     let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs();
     // The lowest frequencies are divided by the whole factor; narrow heads have none that are so low.
     [*given.last()?, 8.0, 32.0].into_iter().find_map(|factor| {
         let scaling = RopeScaling { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position: 8192 };
         let made = factors(&scaling, config.rope_theta, dimensions);
-        (factor > 1.0 && made.len() == given.len() && given.iter().zip(&made).all(near)).then_some(scaling)
+        (factor > 1.0 && given.iter().zip(&made).all(near)).then_some(scaling)
     })
 }

@@ -112,6 +112,10 @@ impl Source<'_> {
     }
 
     fn per_layer(&self, key: Key, array: &Array) -> Result<u64, Error> {
+        // How many layers there are can't itself be said layer by layer.
+        if key.0 == super::NUM_LAYERS.0 {
+            return Err(self.error(key, format!("it is a list of {}; it must be one whole number", array.len())));
+        }
         let layers = self.need(super::NUM_LAYERS)?;
         if array.len() != layers {
             return Err(self.error(key, format!("it has {} numbers; there are {layers} layers", array.len())));

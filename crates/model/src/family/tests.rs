@@ -1,5 +1,7 @@
 //! Each family from both forms of its files, and files that lie.
 
+mod types;
+
 use super::*;
 use crate::config::RopeScaling;
 use crate::features::RopeChange;
