@@ -14,6 +14,8 @@ use tensor::rng::Philox;
 const POOL_BLOCKS: usize = 200_003;
 /// Blocks that a tensor begins after the one before it.
 const STRIDE: usize = 7919;
+/// Bytes of a piece at most.
+const PIECE: usize = 8 << 20;
 /// What weights are like: normal, with this standard deviation.
 const DEVIATION: f32 = 0.02;
 
@@ -81,30 +83,40 @@ impl Synth {
         self.planned.iter().filter_map(Planned::bytes).sum()
     }
 
-    /// Writes the tensors behind the head; `progress` hears of the bytes of each.
+    /// Writes the tensors behind the head; `progress` hears of the bytes of each piece, some MB at most, and of its tensor,
+    /// and answers whether to go on. Answers whether all was written.
     ///
     /// # Errors
     /// When the sink fails.
-    pub fn write<W: Write>(&self, writer: &mut gguf::Writer<W>, mut progress: impl FnMut(u64)) -> io::Result<()> {
+    pub fn write<W: Write>(
+        &self,
+        writer: &mut gguf::Writer<W>,
+        mut progress: impl FnMut(&Planned, u64) -> bool,
+    ) -> io::Result<bool> {
         let mut pools: HashMap<DType, Vec<u8>> = HashMap::new();
         for (index, tensor) in self.planned.iter().enumerate() {
             let mut left = usize::try_from(tensor.bytes().unwrap_or(0)).unwrap_or(0);
             if tensor.dtype == DType::F32 && tensor.shape.len() == 1 {
                 writer.tensor(&self.vector(tensor))?;
+                if !progress(tensor, left as u64) {
+                    return Ok(false);
+                }
             } else {
                 let pool = pools.entry(tensor.dtype).or_insert_with(|| pool(tensor.dtype, self.seed));
                 let mut at = (index * STRIDE % POOL_BLOCKS) * tensor.dtype.block_bytes();
                 while left > 0 {
                     let piece = pool.get(at..).unwrap_or_default();
-                    let piece = piece.get(..left.min(piece.len())).unwrap_or_default();
+                    let piece = piece.get(..left.min(piece.len()).min(PIECE)).unwrap_or_default();
                     writer.piece(piece)?;
                     left -= piece.len();
-                    at = 0;
+                    at = if at + piece.len() < pool.len() { at + piece.len() } else { 0 };
+                    if !progress(tensor, piece.len() as u64) {
+                        return Ok(false);
+                    }
                 }
             }
-            progress(tensor.bytes().unwrap_or(0));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Norms are 1, biases random.
@@ -123,7 +135,11 @@ impl Synth {
 fn tokenizer(file: &gguf::File, vocab_size: usize, metadata: &mut Metadata) -> Result<(), String> {
     let tokens = file.metadata().get("tokenizer.ggml.tokens").and_then(Value::array).map_or(0, Array::len);
     if tokens == 0 || tokens > vocab_size {
-        return Err(format!("the vocabulary has {tokens} tokens; the model has {vocab_size}"));
+        let help = match tokens {
+            0 => "name a GGUF file with a tokenizer",
+            _ => "name a preset whose vocabulary is as large, or a smaller vocabulary",
+        };
+        return Err(format!("the vocabulary has {tokens} tokens; the model has {vocab_size}\n  help: {help}"));
     }
     for (key, value) in file.metadata().iter().filter(|(key, _)| key.starts_with("tokenizer.")) {
         let mut value = value.clone();

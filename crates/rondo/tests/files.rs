@@ -95,7 +95,7 @@ fn a_file_is_converted_there_and_back() {
     place.good("convert folder half.gguf --to bf16");
     let half: Value = serde_json::from_str(&place.good("show half.gguf --verify --json")).expect("JSON");
     assert_eq!((&half["formats"]["bf16"]["tensors"], &half["formats"]["f32"]["tensors"]), (&15.into(), &5.into()));
-    place.refused("convert model.gguf folder", 1, &["folder: it is there already"]);
+    place.refused("convert model.gguf folder", 2, &["folder: the folder is there already"]);
     place.refused("convert model.gguf other --to q4_0", 2, &["rondo quantize"]);
     place.refused("convert nowhere.gguf other", 3, &["nowhere.gguf"]);
 }

@@ -301,8 +301,8 @@ fn what_is_wrong_is_said_and_leaves_nothing() {
         ("in.gguf in.gguf --to q8_0", 2, vec!["in.gguf: the output is a file that is read"]),
         ("in.gguf ./folder/../in.gguf --to q8_0", 2, vec!["the output is a file that is read"]),
         ("in.gguf folder --to q8_0", 2, vec!["the output is a folder"]),
-        ("in.gguf nowhere/out.gguf --to q8_0", 1, vec!["nowhere/out.gguf: No such file"]),
-        ("gone.gguf out.gguf --to q8_0", 3, vec!["gone.gguf: No such file"]),
+        ("in.gguf nowhere/out.gguf --to q8_0", 2, vec!["nowhere/out.gguf: there is no folder nowhere", "help: "]),
+        ("gone.gguf out.gguf --to q8_0", 3, vec!["gone.gguf: No such file", "help: "]),
         ("none.gguf out.gguf --to q8_0", 3, vec!["none.gguf: byte 0"]),
         ("cut.gguf out.gguf --to q8_0", 3, vec!["cut.gguf: byte", "blk.7.", "help:"]),
         ("nan.gguf out.gguf --to q4_k_m", 3, vec!["nan.gguf: byte", number.as_str(), "help: the model is damaged"]),
@@ -321,12 +321,12 @@ fn what_is_wrong_is_said_and_leaves_nothing() {
 fn a_full_disk_leaves_the_old_file() {
     let place = Place::new("full");
     place.write("in.gguf", file(&tensors(256, DType::F16), &metadata()));
-    place.write("out.gguf", b"the old one");
+    place.write("out.gguf", b"GGUF, the old one");
     let line =
         format!("trap '' XFSZ; ulimit -f 64; exec {} quantize in.gguf out.gguf --to q8_0", env!("CARGO_BIN_EXE_rondo"));
     let output = Command::new("sh").args(["-c", &line]).current_dir(&place.0).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
     assert!(stderr(&output).contains("error: out.gguf: File too large"), "{}", stderr(&output));
-    assert_eq!(fs::read(place.0.join("out.gguf")).unwrap(), b"the old one");
+    assert_eq!(fs::read(place.0.join("out.gguf")).unwrap(), b"GGUF, the old one");
     assert_eq!(place.names(), ["in.gguf", "out.gguf"]);
 }

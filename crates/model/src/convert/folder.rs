@@ -32,7 +32,8 @@ pub fn to_folder(file: &gguf::File, out: &Path, options: &mut Options) -> Result
     let known = family::of_gguf(file)?;
     let warnings = file.warnings().iter().chain(&known.warnings).cloned().collect();
     let mut made = Made { warnings, ..Made::default() };
-    if out.exists() {
+    // A folder with nothing in it is replaced.
+    if out.exists() && !std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_none()) {
         let there =
             std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it is there already\n  help: name another folder");
         return Err(cannot_write(out)(there));
@@ -48,6 +49,15 @@ pub fn to_folder(file: &gguf::File, out: &Path, options: &mut Options) -> Result
         // The error that ended the work is the one to report.
         let _ = disk::remove_folder(&temporary);
     }
+    // Nobody knows the name that it had meanwhile.
+    let result = result.map_err(|error| match error {
+        ConvertError::Write { path, source } => {
+            let inner = path.strip_prefix(&temporary).ok().filter(|name| !name.as_os_str().is_empty());
+            let path = inner.map_or(out.into(), |name| out.join(name));
+            ConvertError::Write { path, source }
+        }
+        error => error,
+    });
     made.files.iter_mut().for_each(|path| *path = out.join(path.file_name().unwrap_or_default()));
     result.map(|()| made)
 }
@@ -59,7 +69,6 @@ fn write(
     options: &mut Options,
     made: &mut Made,
 ) -> Result<(), ConvertError> {
-    disk::create_folders(folder).map_err(cannot_write(folder))?;
     let mut parts = HashMap::new();
     let mut planned = Vec::new();
     for expected in known.family.tensors(&known.config) {
@@ -69,6 +78,8 @@ fn write(
             parts.insert(name, part);
         }
     }
+    (options.begin)(planned.iter().filter_map(Planned::bytes).sum()).map_err(cannot_write(folder))?;
+    disk::create_folders(folder).map_err(cannot_write(folder))?;
     let shards = cut(ordered(planned));
     let mut rounded = 0;
     for (number, shard) in shards.iter().enumerate() {
@@ -85,7 +96,7 @@ fn write(
             writer.tensor(&bytes).map_err(cannot_write(&path))?;
             made.tensors += 1;
             made.bytes += bytes.len() as u64;
-            if !(options.progress)(&tensor.name, part.bytes.len() as u64) {
+            if !(options.progress)(&tensor.name, bytes.len() as u64) {
                 return Err(ConvertError::Stopped);
             }
         }

@@ -85,6 +85,7 @@ pub fn to_gguf(folder: &Path, out: &Path, options: &mut Options) -> Result<Made,
     let expected = model.family.tensors(&model.config);
     let planned = plan(&expected, &model, options.to)?;
     let metadata = metadata(&model, &planned, &mut made)?;
+    (options.begin)(planned.iter().filter_map(Planned::bytes).sum()).map_err(cannot_write(out))?;
     let sink = atomic::Pending::create(out).map_err(cannot_write(out))?;
     let mut writer = Writer::new(sink, &metadata, &planned).map_err(cannot_write(out))?;
     for (tensor, expected) in planned.iter().zip(&expected) {
@@ -98,7 +99,7 @@ pub fn to_gguf(folder: &Path, out: &Path, options: &mut Options) -> Result<Made,
                 .map_err(|what| model.tensors.tensors().error(&part.info.name, what, HELP))?;
             writer.piece(&bytes).map_err(cannot_write(out))?;
             made.bytes += bytes.len() as u64;
-            if !(options.progress)(name, part.bytes.len() as u64) {
+            if !(options.progress)(name, bytes.len() as u64) {
                 return Err(ConvertError::Stopped);
             }
         }

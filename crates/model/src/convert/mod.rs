@@ -19,7 +19,9 @@ use tensor::file::Error;
 pub struct Options<'a> {
     /// The type of all weights; none to keep f32, f16 and bf16 as they are, and make bf16 of all others.
     pub to: Option<DType>,
-    /// Hears of the bytes read of each tensor; answers whether to go on.
+    /// Hears, before anything is written, how many bytes the tensors will take; its error is that of writing them.
+    pub begin: &'a mut dyn FnMut(u64) -> std::io::Result<()>,
+    /// Hears of the bytes written of each tensor; answers whether to go on.
     pub progress: &'a mut dyn FnMut(&str, u64) -> bool,
 }
 

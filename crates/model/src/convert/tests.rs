@@ -88,7 +88,7 @@ fn there_and_back(name: &str, features: Features, dtype: DType) {
     let (between, last) = (folder.0.join("between"), folder.0.join("last.gguf"));
     let file = File::open(&first).expect("it is good");
     let mut all = |_: &str, _: u64| true;
-    let mut options = Options { to: None, progress: &mut all };
+    let mut options = Options { to: None, begin: &mut |_| Ok(()), progress: &mut all };
     let made = to_folder(&file, &between, &mut options).unwrap_or_else(|e| panic!("{name}: {e}"));
     assert_eq!(made.warnings, Vec::<String>::new(), "{name}");
     assert!(between.join("tokenizer.json").exists());
@@ -105,7 +105,7 @@ fn there_and_back(name: &str, features: Features, dtype: DType) {
     );
     let mut stop = |_: &str, _: u64| false;
     let stopped = folder.0.join("stopped");
-    let mut options = Options { to: None, progress: &mut stop };
+    let mut options = Options { to: None, begin: &mut |_| Ok(()), progress: &mut stop };
     assert!(matches!(to_folder(&file, &stopped, &mut options), Err(ConvertError::Stopped)));
     let names: Vec<_> = std::fs::read_dir(&folder.0).expect("it is there").flatten().map(|e| e.file_name()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
@@ -184,7 +184,7 @@ fn a_model_that_rondo_trained_becomes_a_llama() {
     describe(&config);
     let out = folder.0.join("out.gguf");
     let mut all = |_: &str, _: u64| true;
-    let mut options = Options { to: None, progress: &mut all };
+    let mut options = Options { to: None, begin: &mut |_| Ok(()), progress: &mut all };
     let made = to_gguf(&folder.0, &out, &mut options).expect("it is a Llama");
     assert_eq!((made.tensors, made.warnings.len()), (2 + 9 * config.num_layers, 0));
     let file = File::open(&out).expect("it is good");

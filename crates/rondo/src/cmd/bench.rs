@@ -193,6 +193,9 @@ fn train(args: &Train) -> Outcome {
         let what = format!("preset {} is not of the hlx corpus, the only one that the peer's side knows", args.preset);
         return Err(Failure::usage(format!("{what}\n  help: use hlx-simple or hlx-full")));
     }
+    if let Some(path) = &args.csv {
+        super::output::place(path, "--csv ")?;
+    }
     let torch = Torch::find(&args.python).map_err(Failure::resources)?;
     let device = args.device.open()?;
     let on_cpu = device.spec().kind == DeviceKind::Cpu;

@@ -1,12 +1,14 @@
 //! `rondo convert`: a GGUF file to a folder of safetensors as Hugging Face's tools read it, and back.
 #![forbid(unsafe_code)]
 
+use super::output::Output;
+use super::progress::Progress;
 use super::show_file::size;
 use super::signals::Signals;
-use super::{Failure, Outcome, product, say, terminal};
+use super::{Failure, Outcome, product, say};
 use model::convert::{ConvertError, Options, to_folder, to_gguf};
-use std::io::Write;
-use std::path::PathBuf;
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tensor::DType;
@@ -18,7 +20,8 @@ pub struct Args {
     /// A GGUF file; a folder with config.json and safetensors; or a run, whose newest checkpoint is taken.
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The folder to make of a file, or the file to make of a folder.
+    /// The folder to make of a file, in a folder that is there; or the file to make of a folder: a GGUF file of this name
+    /// is replaced once the new one is whole.
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// The type of the weights, f32, f16 or bf16 [default: as they are; of blocks, bf16].
@@ -27,17 +30,6 @@ pub struct Args {
     /// Print what was written as JSON.
     #[arg(long)]
     json: bool,
-}
-
-impl From<ConvertError> for Failure {
-    fn from(error: ConvertError) -> Self {
-        match error {
-            ConvertError::File(error) => Failure::bad_file(error),
-            ConvertError::Folder(error) => Failure::bad_file(error),
-            ConvertError::Write { .. } => Failure::failed(error),
-            ConvertError::Stopped => Failure { code: 130, message: error.to_string() },
-        }
-    }
 }
 
 /// Runs the verb.
@@ -51,40 +43,39 @@ pub fn run(args: Args) -> Outcome {
     let begun = Instant::now();
     let signals = Signals::catch(args.json)?;
     signals.begin()?;
-    let mut shown = false;
-    let mut done = 0u64;
-    let mut progress = |name: &str, bytes: u64| {
-        done += bytes;
-        if terminal::live() {
-            let text: String =
-                format!("{} · {name}", size(done)).chars().take(terminal::columns().saturating_sub(1)).collect();
-            let mut stderr = std::io::stderr().lock();
-            // Work goes on without its reader.
-            let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
-            shown = true;
-        }
-        !signals.stop.load(Ordering::Relaxed)
-    };
-    let mut options = Options { to: args.to, progress: &mut progress };
     let input = match args.input.join("checkpoints").is_dir() {
         true => super::run::folder::open(&args.input, None)?.0.path,
         false => args.input.clone(),
     };
-    let made = match input.is_dir() {
-        true => to_gguf(&input, &args.output, &mut options),
-        false => gguf::File::open(&input)
-            .map_err(ConvertError::File)
-            .and_then(|file| to_folder(&file, &args.output, &mut options)),
+    let file = if input.is_dir() { None } else { Some(gguf::File::open(&input)?) };
+    let output = RefCell::new(match &file {
+        Some(_) => Output::folder(&args.output, &input)?,
+        None => Output::file(&args.output, files(&input).iter().map(PathBuf::as_path))?,
+    });
+    let progress = RefCell::new(Progress::new(0));
+    let mut begin = |bytes| {
+        progress.borrow_mut().expect(bytes);
+        output.borrow_mut().begin(bytes)
     };
-    if shown {
-        // As above.
-        let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
-    }
+    let mut go_on = |name: &str, bytes| {
+        let mut progress = progress.borrow_mut();
+        progress.done += bytes;
+        progress.show(name);
+        !signals.stop.load(Ordering::Relaxed)
+    };
+    let mut options = Options { to: args.to, begin: &mut begin, progress: &mut go_on };
+    let made = match &file {
+        Some(file) => to_folder(file, &args.output, &mut options),
+        None => to_gguf(&input, &args.output, &mut options),
+    };
+    drop(progress.into_inner());
     let made = made.map_err(|error| match error {
         ConvertError::Stopped => {
             Failure { message: format!("{}: {error}", args.output.display()), ..signals.failure() }
         }
-        error => error.into(),
+        ConvertError::Write { source, .. } => output.borrow().failure(&source),
+        ConvertError::File(error) => error.into(),
+        ConvertError::Folder(error) => Failure::bad_file(error),
     })?;
     made.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
     match args.json {
@@ -99,4 +90,11 @@ pub fn run(args: Args) -> Outcome {
         )),
     }
     Ok(())
+}
+
+/// The files of a model's folder, all of which may be read.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let gguf = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "gguf");
+    entries.map(|entry| entry.path()).filter(|path| !gguf(path)).collect()
 }

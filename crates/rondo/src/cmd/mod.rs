@@ -10,8 +10,10 @@ pub mod doctor;
 pub mod fuzz;
 pub mod manual;
 pub mod ops;
+pub mod output;
 pub mod plan;
 pub mod plot;
+pub mod progress;
 pub mod quantize;
 pub mod run;
 pub mod samples;
@@ -63,7 +65,7 @@ impl Failure {
         Failure { code: 3, message: what.to_string() }
     }
 
-    /// Exit code 4: memory, or a device that isn't there.
+    /// Exit code 4: memory, room on the disk, or a device that isn't there.
     pub fn resources(what: impl Display) -> Self {
         Failure { code: 4, message: what.to_string() }
     }
@@ -176,7 +178,18 @@ impl From<device::Error> for Failure {
 
 impl From<tensor::file::Error> for Failure {
     fn from(error: tensor::file::Error) -> Self {
-        Failure::bad_file(error)
+        use std::io::ErrorKind;
+        let text = error.to_string();
+        let help = match &error {
+            tensor::file::Error::Io { source, .. } if !text.contains("help: ") => match source.kind() {
+                ErrorKind::NotFound => "name a file that is there",
+                ErrorKind::PermissionDenied => "name a file that you may read",
+                ErrorKind::InvalidInput | ErrorKind::NotADirectory => "name a model file",
+                _ => return Failure::bad_file(text),
+            },
+            _ => return Failure::bad_file(text),
+        };
+        Failure::bad_file(format!("{text}\n  help: {help}"))
     }
 }
 

@@ -4,6 +4,7 @@
 use super::{Failure, Outcome, product, say};
 use lab::plot::{self, ALL, Curves, Error, Look, What};
 use std::path::{Path, PathBuf};
+use tensor::file::atomic::Refused;
 
 /// Draw runs into one picture: loss, validation loss, learning rate, gradient norm.
 #[derive(clap::Args, Debug)]
@@ -90,6 +91,9 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::NoRun(_) | Error::Empty(_) | Error::Line { .. } => Failure::bad_file(error),
+            Error::Io { ref what, .. } if Refused::of(what).is_some() => {
+                Failure::usage(format!("{error}\n  help: name a file that is made or replaced"))
+            }
             Error::Io { .. } => Failure::failed(error),
         }
     }

@@ -1,17 +1,21 @@
 //! `rondo quantize`: a GGUF model's weights into smaller element types, one tensor after the other.
 #![forbid(unsafe_code)]
 
+use super::output::{Output, meant};
+use super::progress::Progress;
+use super::show_file::size;
 use super::signals::Signals;
-use super::{Failure, Outcome, product, say, terminal};
+use super::{Failure, Outcome, product, say};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Instant;
+use tensor::file::Error;
 use tensor::file::atomic::Pending;
 use tensor::file::gguf::{self, Metadata, Planned, TensorInfo, Value};
+use tensor::file::mmap::Mapped;
 use tensor::quant::imatrix::Imatrix;
 use tensor::quant::recipe::{self, Chosen, Facts, Recipe};
 use tensor::quant::transcode::{self, Loss, Transcode};
@@ -23,7 +27,7 @@ pub struct Args {
     /// The model, a GGUF file; of a model in parts, any of them.
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The file to write.
+    /// The file to write; a GGUF file of this name is replaced once the new one is whole.
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// What to make of it: a recipe (q4_0, q8_0, q4_k_s, q4_k_m, q5_k_m, q6_k), which is llama.cpp's choice of type
@@ -64,34 +68,17 @@ pub fn run(args: Args) -> Outcome {
     signals.begin()?;
     let file = gguf::File::open(&args.input)?;
     file.warnings().iter().for_each(|warning| say(format_args!("warning: {warning}")));
-    check_output(&args, &file)?;
+    let mut output = Output::file(&args.output, file.tensors().paths().chain(args.imatrix.as_deref()))?;
     let imatrix = args.imatrix.as_deref().map(read_imatrix).transpose()?;
     let job = Job::new(&file, recipe, imatrix, &args, threads)?;
     let metadata = job.metadata(args.imatrix.as_deref());
     job.warn();
-    let Some(losses) = job.write(&args.output, &metadata, &signals.stop)? else {
+    let Some(losses) = job.write(&args.output, &mut output, &metadata, &signals.stop)? else {
         let message = format!("{}: interrupted, not written", args.output.display());
         return Err(Failure { message, ..signals.failure() });
     };
     job.report(&args.output, &losses, begun.elapsed().as_secs_f64(), args.json);
     Ok(())
-}
-
-/// The output is neither a folder nor one of the files that are read.
-fn check_output(args: &Args, file: &gguf::File) -> Outcome {
-    let path = args.output.display();
-    if args.output.is_dir() {
-        let what = format!("{path}: the output is a folder");
-        return Err(Failure::usage(format!("{what}\n  help: name the file to write, such as {path}/model.gguf")));
-    }
-    let Ok(output) = std::fs::canonicalize(&args.output) else { return Ok(()) };
-    let mut read = file.tensors().paths().chain(args.imatrix.as_deref());
-    match read.find(|path| std::fs::canonicalize(path).is_ok_and(|path| path == output)) {
-        Some(_) => {
-            Err(Failure::usage(format!("{path}: the output is a file that is read\n  help: write to another file")))
-        }
-        None => Ok(()),
-    }
 }
 
 fn recipe(args: &Args) -> Result<Recipe, Failure> {
@@ -107,16 +94,36 @@ fn recipe(args: &Args) -> Result<Recipe, Failure> {
         Err(_) => None,
     };
     recipe.ok_or_else(|| {
-        let known: Vec<_> = Recipe::names().collect();
-        let known = known.join(", ");
-        let what = if args.pure { "--pure takes an element type" } else { "there is no such recipe or element type" };
-        Failure::usage(format!("--to {to}: {what}\n  help: there are {known}, and single types such as q5_0, iq4_nl"))
+        let encoded = quant::FORMATS.iter().filter(|format| format.encodes()).map(|format| format.dtype.name());
+        let recipes: Vec<_> = Recipe::names().collect();
+        let types: Vec<_> = encoded.filter(|name| args.pure || !recipes.contains(name)).collect();
+        let (what, known, list) = match args.pure {
+            true => ("--pure takes an element type", types.clone(), format!("there are {}", types.join(", "))),
+            false => {
+                let list =
+                    format!("there are the recipes {}; and single types: {}", recipes.join(", "), types.join(", "));
+                ("there is no such recipe or element type", [types, recipes].concat(), list)
+            }
+        };
+        Failure::usage(format!("--to {to}: {what}\n  help: {}{list}", meant(to, &known)))
     })
 }
 
+/// Bytes of an importance matrix at most: four times what the largest published model takes.
+const LARGEST_IMATRIX: usize = 4 << 30;
+
 fn read_imatrix(path: &Path) -> Result<Imatrix, Failure> {
-    let bytes = std::fs::read(path).map_err(|e| Failure::bad_file(format!("{}: {e}", path.display())))?;
-    Imatrix::parse(&bytes).map_err(|problem| Failure::bad_file(format!("{}: {problem}", path.display())))
+    let mapped = Mapped::open(path).map_err(Error::io(path))?;
+    let bytes = mapped.bytes();
+    if bytes.len() > LARGEST_IMATRIX {
+        let what = format!(
+            "it has {}, and no importance matrix more than {}",
+            size(bytes.len() as u64),
+            size(LARGEST_IMATRIX as u64)
+        );
+        return Err(Failure::bad_file(format!("{}: {what}\n  help: name a file of llama-imatrix", path.display())));
+    }
+    Ok(Imatrix::parse(bytes).map_err(|problem| problem.within(path))?)
 }
 
 /// Numbers that are made, and written, at once.
@@ -187,6 +194,12 @@ impl<'a> Job<'a> {
 
     /// Says what isn't as the recipe means it.
     fn warn(&self) {
+        if self.tensors.is_empty() {
+            say(format_args!(
+                "warning: {}: it has no tensors: its metadata alone is written",
+                self.file.path().display()
+            ));
+        }
         let mut fallbacks: BTreeMap<(DType, DType), Vec<&TensorInfo>> = BTreeMap::new();
         for ((tensor, _), chosen) in self.tensors.iter().zip(&self.chosen) {
             if chosen.dtype != chosen.wanted {
@@ -235,16 +248,16 @@ impl<'a> Job<'a> {
 
     /// Writes the file, whole or not at all, and answers what each tensor has lost, where that is measured; `None` if it
     /// was told to stop. Pieces are written while the next ones are made.
-    fn write(&self, path: &Path, metadata: &Metadata, stop: &AtomicBool) -> Result<Option<Vec<Option<Loss>>>, Failure> {
-        let failed = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                let needed: u64 = self.planned.iter().filter_map(Planned::bytes).sum();
-                let help = format!("it takes {:.1} MB: make room there, or write to another disk", needed as f64 / 1e6);
-                Failure::failed(format!("{}: {source}\n  help: {help}", path.display()))
-            }
-            _ => Failure::failed(format!("{}: {source}", path.display())),
-        };
-        let pending = Pending::create(path).map_err(failed)?;
+    fn write(
+        &self,
+        path: &Path,
+        output: &mut Output,
+        metadata: &Metadata,
+        stop: &AtomicBool,
+    ) -> Result<Option<Vec<Option<Loss>>>, Failure> {
+        let begun = output.begin(self.planned.iter().filter_map(Planned::bytes).sum());
+        let failed = |source| output.failure(&source);
+        let pending = begun.and_then(|()| Pending::create(path)).map_err(failed)?;
         let mut writer = gguf::Writer::new(pending, metadata, &self.planned).map_err(failed)?;
         let (made, written) = std::thread::scope(|scope| {
             let (full, pieces) = sync_channel(1);
@@ -286,7 +299,8 @@ impl<'a> Job<'a> {
         let mut progress = Progress::new(self.tensors.iter().map(|(tensor, _)| tensor.bytes).sum());
         let mut losses = Vec::with_capacity(self.tensors.len());
         for ((tensor, bytes), planned) in self.tensors.iter().zip(&self.planned) {
-            progress.show(tensor, planned.dtype);
+            let what = format!("{} {} -> {}", tensor.name, tensor.dtype, planned.dtype);
+            progress.show(&what);
             if tensor.dtype == planned.dtype {
                 if stop.load(Ordering::Relaxed) || full.send(Piece::Same(bytes)).is_err() {
                     return Ok(None);
@@ -305,11 +319,10 @@ impl<'a> Job<'a> {
                     return Ok(None);
                 }
                 progress.done += part.bytes.len() as u64;
-                progress.show(tensor, planned.dtype);
+                progress.show(&what);
             }
             losses.push(loss);
         }
-        progress.clear();
         Ok(Some(losses))
     }
 
@@ -381,19 +394,21 @@ impl<'a> Job<'a> {
         let bytes: u64 = self.planned.iter().filter_map(Planned::bytes).sum();
         let before: u64 = self.tensors.iter().map(|(tensor, _)| tensor.bytes).sum();
         let weights: usize = self.planned.iter().map(|planned| planned.shape.elements()).sum();
-        let bits = bytes as f64 * 8.0 / weights.max(1) as f64;
+        let bits = (weights > 0).then(|| bytes as f64 * 8.0 / weights as f64);
         let list: Vec<_> = types.iter().map(|(name, count)| format!("{count} {name}")).collect();
         let all = losses.iter().flatten().fold(Loss::default(), |all, loss| all.and(*loss));
         let lost = if self.measure { format!(" · error {:.3}%", all.relative() * 100.0) } else { String::new() };
-        say(format_args!(
-            "{} · {} tensors: {} · {:.1} MB -> {:.1} MB, {bits:.2} bits a weight{lost} · {seconds:.1} s on {} threads",
-            self.recipe.name(),
-            self.planned.len(),
-            list.join(", "),
-            before as f64 / 1e6,
-            bytes as f64 / 1e6,
-            self.threads
-        ));
+        if let Some(bits) = bits {
+            say(format_args!(
+                "{} · {} tensors: {} · {:.1} MB -> {:.1} MB, {bits:.2} bits a weight{lost} · {seconds:.1} s on {} threads",
+                self.recipe.name(),
+                self.planned.len(),
+                list.join(", "),
+                before as f64 / 1e6,
+                bytes as f64 / 1e6,
+                self.threads
+            ));
+        }
         if !json {
             for (planned, loss) in self.planned.iter().zip(losses) {
                 if let Some(loss) = loss {
@@ -412,7 +427,7 @@ impl<'a> Job<'a> {
             "bits_per_weight": bits,
             "threads": self.threads,
             "seconds": seconds,
-            "error": self.measure.then(|| all.relative()),
+            "error": (self.measure && weights > 0).then(|| all.relative()),
             "tensors": self.described(losses),
         })));
     }
@@ -459,49 +474,5 @@ fn facts(metadata: &Metadata, importance: bool) -> Facts {
         num_experts: number("expert_count"),
         importance,
         architecture,
-    }
-}
-
-/// How far it is: a line that is updated in place on a terminal, a few lines elsewhere.
-struct Progress {
-    bytes: u64,
-    done: u64,
-    begun: Instant,
-    said: u64,
-    shown: bool,
-}
-
-impl Progress {
-    /// Lines where stderr is no terminal.
-    const LINES: u64 = 5;
-
-    fn new(bytes: u64) -> Self {
-        Progress { bytes: bytes.max(1), done: 0, begun: Instant::now(), said: 0, shown: false }
-    }
-
-    fn show(&mut self, tensor: &TensorInfo, to: DType) {
-        let share = self.done as f64 / self.bytes as f64;
-        let seconds = self.begun.elapsed().as_secs_f64();
-        let left =
-            if share > 0.05 { format!(" · {:.0} s left", seconds * (1.0 - share) / share) } else { String::new() };
-        let text = format!("{:3.0}% · {} {} -> {to}{left}", share * 100.0, tensor.name, tensor.dtype);
-        if terminal::live() {
-            let width = terminal::columns().saturating_sub(1);
-            let text: String = text.chars().take(width).collect();
-            let mut stderr = std::io::stderr().lock();
-            // Work goes on without its reader.
-            let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
-            self.shown = true;
-        } else if seconds > 2.0 && self.done * Self::LINES / self.bytes > self.said {
-            self.said = self.done * Self::LINES / self.bytes;
-            say(text);
-        }
-    }
-
-    fn clear(&mut self) {
-        if self.shown {
-            // As above.
-            let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
-        }
     }
 }

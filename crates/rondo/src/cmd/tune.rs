@@ -26,12 +26,9 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> Outcome {
     let config = args.step.resolve(None)?;
+    super::output::place(&args.out, "--out ")?;
     // A file that can't be gone on with is said before minutes of measuring.
     let mut table = if args.out.exists() { read(&args.out)? } else { Tuning::default() };
-    let folder = args.out.parent().filter(|p| !p.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|p| !p.is_dir()) {
-        return Err(Failure::usage(format!("--out {}: there is no folder {}", args.out.display(), folder.display())));
-    }
     let device = args.device.open()?;
     let limits = device::limits::kept(&device, device::limits::default_file().as_deref())?;
     say(format_args!("measured limits: {}", super::bench::describe(&limits)));
