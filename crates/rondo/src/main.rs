@@ -42,13 +42,12 @@ enum Verb {
     Ops(cmd::ops::Args),
     Check(cmd::check::Args),
     Bench(cmd::bench::Args),
+    Fuzz(cmd::fuzz::Args),
     Doctor(cmd::doctor::Args),
     Show(cmd::show::Args),
     Template(cmd::template::Args),
     Tokenize(cmd::tokenize::Args),
     Completions(cmd::completions::Args),
-    #[command(hide = true)]
-    Fuzz(cmd::fuzz::Args),
     #[command(hide = true)]
     Manual(cmd::manual::Args),
 }

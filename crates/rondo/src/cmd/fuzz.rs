@@ -26,6 +26,9 @@ pub struct Args {
     /// Where inputs that show a mistake are written.
     #[arg(long, default_value = "findings", value_name = "FOLDER")]
     out: PathBuf,
+    /// Print executions, their rate and the findings as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the verb.
@@ -39,7 +42,10 @@ pub fn run(args: Args) -> Outcome {
     if let Some(folder) = &args.inputs {
         let failed = |e: std::io::Error| Failure::bad_file(format!("{}: {e}", folder.display()));
         for entry in std::fs::read_dir(folder).map_err(failed)? {
-            inputs.push(std::fs::read(entry.map_err(failed)?.path()).map_err(failed)?);
+            let path = entry.map_err(failed)?.path();
+            if path.is_file() {
+                inputs.push(std::fs::read(path).map_err(failed)?);
+            }
         }
     }
     say(format_args!("{} for {seconds:.0} s on {} threads", target.name, args.threads.max(1)));
@@ -54,18 +60,26 @@ pub fn run(args: Args) -> Outcome {
     let kinds = reports.iter().map(|report| report.kinds).max().unwrap_or(0);
     let spent = begun.elapsed().as_secs_f64() * reports.len() as f64;
     let findings: Vec<_> = reports.iter().flat_map(|report| &report.findings).collect();
-    product(format_args!(
-        "{}: {executions} executions · {:.0} a second and thread · {taken} taken · {kinds} kinds of answers · {} findings",
-        target.name,
-        executions as f64 / spent,
-        findings.len()
-    ));
+    let rate = executions as f64 / spent;
+    let mut kept = Vec::new();
     for finding in &findings {
         let path = args.out.join(format!("{}-{}", target.name, finding.execution));
         let written = tensor::file::disk::create_folders(&args.out)
             .and_then(|()| tensor::file::atomic::write(&path, &finding.input));
         written.map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?;
         say(format_args!("{}: {}", path.display(), finding.what));
+        kept.push(serde_json::json!({ "path": path, "execution": finding.execution, "what": finding.what }));
+    }
+    match args.json {
+        true => product(super::json(&serde_json::json!({
+            "target": target.name, "executions": executions, "per_second_and_thread": rate, "taken": taken,
+            "kinds": kinds, "findings": kept,
+        }))),
+        false => product(format_args!(
+            "{}: {executions} executions · {rate:.0} a second and thread · {taken} taken · {kinds} kinds of answers · {} findings",
+            target.name,
+            findings.len()
+        )),
     }
     match findings.len() {
         0 => Ok(()),
