@@ -120,7 +120,7 @@ fn what_comes_token_by_token_is_what_comes_at_once() {
 fn what_is_wrong_is_named() {
     for (case, text, said) in cases::cases() {
         let start = Instant::now();
-        let error = Vocabulary::from_json(&text).expect_err(case).to_string();
+        let error = Vocabulary::from_json(&text).map(|_| ()).expect_err(case).to_string();
         assert!(start.elapsed() < Duration::from_secs(1), "{case}: {:?}", start.elapsed());
         for said in said {
             assert!(error.contains(said), "{case}: no {said:?} in {error}");
@@ -130,15 +130,18 @@ fn what_is_wrong_is_named() {
 
 #[test]
 fn patterns_that_look_like_bombs_take_linear_time() {
+    let mut taken = 0;
     for pattern in ["(a+)+$", "(a|aa)+$", "(a*)*b|a"] {
         let step = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
         let steps = json!({"type": "Sequence", "pretokenizers": [step, {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]});
         let text = format!("{}!", "a".repeat(3000));
         let Ok(vocabulary) = Vocabulary::from_json(&with("gpt2", "/pre_tokenizer", steps)) else { continue };
+        taken += 1;
         let start = Instant::now();
         assert_eq!(vocabulary.decode(&vocabulary.encode(&text, false), false), text.as_bytes());
         assert!(start.elapsed() < Duration::from_secs(2), "{pattern}: {:?}", start.elapsed());
     }
+    assert_eq!(taken, 3);
 }
 
 #[test]
@@ -358,4 +361,80 @@ fn tiny(name: &str) -> String {
         "pre_tokenizer": rule, "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "a", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
             "pair": [], "special_tokens": {"a": {"id": "a", "ids": [1], "tokens": ["a"]}}}, "decoder": decoder, "model": model})
     .to_string()
+}
+
+#[test]
+fn texts_are_read_however_they_are_written() {
+    let plain = with("words", "/model/vocab", json!({"<unk>": 0, "a": 1, "\u{e9}\"": 2}));
+    let escaped = plain.replace("\"a\":1", "\"\\u0061\":1").replace("\u{e9}", "\\u00e9");
+    assert_ne!(plain, escaped);
+    for text in [&plain, &escaped] {
+        let vocabulary = Vocabulary::from_json(text).unwrap();
+        let texts: Vec<_> = (0..3).map(|id| vocabulary.token(id).unwrap().0).collect();
+        assert_eq!(texts, ["<unk>", "a", "\u{e9}\""]);
+    }
+    // Merges in both of their forms, and before the tokens.
+    let mut gpt2: Value = serde_json::from_str(&file("gpt2")).unwrap();
+    let model = gpt2["model"].as_object_mut().unwrap();
+    let pairs: Vec<Value> = model["merges"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|merge| match merge {
+            Value::String(merge) => json!(merge.split(' ').collect::<Vec<_>>()),
+            pair => json!(format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap())),
+        })
+        .collect();
+    let vocab = model.shift_remove("vocab").unwrap();
+    model["merges"] = pairs.into();
+    model.insert("vocab".into(), vocab);
+    let (one, other) =
+        (Vocabulary::from_json(&file("gpt2")).unwrap(), Vocabulary::from_json(&gpt2.to_string()).unwrap());
+    let text = "The cat isn't thereafter, na\u{ef}ve.";
+    assert_eq!(one.encode(text, false), other.encode(text, false));
+}
+
+#[test]
+fn a_large_vocabulary_is_read_soon() {
+    // As many tokens and merges as Gemma 3's, in 30 MB.
+    let letters: Vec<char> = ('a'..='z').chain('A'..='Z').chain('0'..='9').collect();
+    let mut texts: Vec<String> = (0..=255u8).map(|byte| name_of(byte).to_string()).collect();
+    let mut merges = Vec::new();
+    for a in &letters {
+        for b in &letters {
+            texts.push(format!("{a}{b}"));
+            merges.push(json!([a.to_string(), b.to_string()]));
+        }
+    }
+    'all: for a in &letters {
+        for b in &letters {
+            for c in &letters {
+                for d in &letters {
+                    if texts.len() == 262_144 {
+                        break 'all;
+                    }
+                    texts.push(format!("{a}{b}{c}{d}"));
+                    merges.push(json!([format!("{a}{b}"), format!("{c}{d}")]));
+                }
+            }
+        }
+    }
+    let mut all: Value = serde_json::from_str(&file("gpt2")).unwrap();
+    all["added_tokens"] = json!([]);
+    all["model"]["vocab"] = texts.iter().enumerate().map(|(id, text)| (text.clone(), Value::from(id))).collect();
+    all["model"]["merges"] = merges.iter().chain(&merges).cloned().collect();
+    let text = serde_json::to_string_pretty(&all).unwrap();
+    let start = Instant::now();
+    let vocabulary = Vocabulary::from_json(&text).unwrap();
+    println!("{} MB in {:?}", text.len() / 1_000_000, start.elapsed());
+    assert_eq!(vocabulary.size(), 262_144);
+    assert_eq!(vocabulary.encode("abcd", false).len(), 1);
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+/// The character that stands for a byte.
+fn name_of(byte: u8) -> char {
+    let is_plain = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
+    let before = (0..byte).filter(|byte| !is_plain(*byte)).count() as u32;
+    if is_plain(byte) { char::from(byte) } else { char::from_u32(256 + before).unwrap() }
 }

@@ -63,6 +63,7 @@ impl Codec {
                 None => json(&file),
             };
         }
+        is_file(path)?;
         let mut magic = [0; 4];
         let io = |source| CodecError::Io { path: path.into(), source };
         let count = std::fs::File::open(path).and_then(|mut file| file.read(&mut magic)).map_err(io)?;
@@ -105,6 +106,27 @@ impl Codec {
         match self {
             Codec::Own(tokenizer) => ids.iter().flat_map(|id| tokenizer.bytes(*id)).collect(),
             Codec::Vocabulary(vocabulary) => vocabulary.decode(ids, special),
+        }
+    }
+
+    /// The bytes of each of `ids`, which together are those of `decode`.
+    pub fn decode_each(&self, ids: &[u32], special: bool) -> Vec<Vec<u8>> {
+        match self {
+            Codec::Own(tokenizer) => ids.iter().map(|id| tokenizer.bytes(*id)).collect(),
+            Codec::Vocabulary(vocabulary) => {
+                let mut decoder = vocabulary.decoder(special);
+                ids.iter().map(|id| decoder.push(*id)).collect()
+            }
+        }
+    }
+
+    /// Characters of `text`, each once, that no token stands for, not even one for what is unknown: `encode` leaves
+    /// them out.
+    pub fn lost(&self, text: &str) -> Vec<char> {
+        match self {
+            Codec::Own(Tokenizer::Bpe(pairs)) => pairs.vocabulary().lost(text),
+            Codec::Own(_) => Vec::new(),
+            Codec::Vocabulary(vocabulary) => vocabulary.lost(text),
         }
     }
 
@@ -151,16 +173,24 @@ fn json(path: &Path) -> Result<Codec, CodecError> {
     }
 }
 
+/// What is said of `path`, which must be a file: opening a pipe would wait for whoever writes into it.
+pub(super) fn is_file(path: &Path) -> Result<std::fs::Metadata, CodecError> {
+    let about = std::fs::metadata(path).map_err(|source| CodecError::Io { path: path.into(), source })?;
+    if !about.is_file() {
+        let what = "it is not a file\n  help: give a GGUF file, a model's folder or a file of one".into();
+        return Err(CodecError::Format { path: path.into(), what });
+    }
+    Ok(about)
+}
+
 /// A file of text that isn't larger than any tokenizer is.
 fn text(path: &Path) -> Result<String, CodecError> {
     let io = |source| CodecError::Io { path: path.into(), source };
     let wrong = |what: String| CodecError::Format { path: path.into(), what };
-    let about = std::fs::metadata(path).map_err(io)?;
-    if !about.is_file() {
-        return Err(wrong("it is not a file".into()));
-    }
+    let about = is_file(path)?;
     if about.len() > LARGEST {
-        return Err(wrong(format!("it has {} bytes; more than {LARGEST} are refused", about.len())));
+        let what = format!("it has {} bytes; more than {LARGEST} are refused", about.len());
+        return Err(wrong(format!("{what}\n  help: give the model's own tokenizer.json, which has some MB")));
     }
     let bytes = std::fs::read(path).map_err(io)?;
     String::from_utf8(bytes).map_err(|e| {

@@ -40,6 +40,13 @@ pub struct Pairs {
     json: String,
 }
 
+impl Pairs {
+    /// Its tokens.
+    pub(super) fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+}
+
 impl Tokenizer {
     /// Byte-pair encoding of `vocab_size` tokens at most, trained on `texts`. The same texts give the same tokens.
     ///

@@ -23,6 +23,14 @@ fn added(tokens: &[(u64, &str)]) -> Value {
     tokens.iter().map(|(id, text)| json!({"id": id, "content": text, "special": true})).collect()
 }
 
+/// How a file of pairs begins.
+const HEAD: &str = "\"version\":\"1.0\",\"model\":{\"type\":\"BPE\",";
+
+/// A file of words with `vocab` as it stands here.
+fn vocab_text(vocab: &str) -> String {
+    with("words", "/model/vocab", json!("HERE")).replace("\"HERE\"", vocab)
+}
+
 /// Names of cases, files, and what the error says.
 pub fn cases() -> Vec<(&'static str, String, &'static [&'static str])> {
     let text = |s: &str| s.to_string();
@@ -48,7 +56,40 @@ pub fn cases() -> Vec<(&'static str, String, &'static [&'static str])> {
         ("TK01 pointer", text("version https://git-lfs.github.com/spec/v1\noid"), &["LFS"]),
         ("TK01 list", text("[]"), &["no JSON object"]),
         ("TK01 other", text("{}"), &["model", "missing"]),
-        ("TK01 deep", "[".repeat(100_000), &["not valid JSON", "recursion"]),
+        ("TK01 deep", "[".repeat(100_000), &["not valid JSON", "EOF"]),
+        (
+            "TK16 empty merges",
+            format!("{{{}\"merges\":[{}[\"\",\"\"]]}}}}", HEAD, "[\"\",\"\"],".repeat(1 << 20)),
+            &["model.merges[0]", "two tokens"],
+        ),
+        (
+            "TK16 merges",
+            format!("{{{}\"merges\":[{}[\"a\",\"b\"]]}}}}", HEAD, "[\"a\",\"b\"],".repeat(1 << 19)),
+            &["model.vocab", "missing"],
+        ),
+        (
+            "TK16 many merges",
+            format!("{{{}\"merges\":[{}[\"a\",\"b\"]]}}}}", HEAD, "[\"a\",\"b\"],".repeat(1 << 20)),
+            &["model.merges", "more than 1048576"],
+        ),
+        (
+            "TK16 many tokens",
+            format!("{{{}\"vocab\":{{{}\"a\":0}}}}}}", HEAD, "\"a\":0,".repeat(1 << 20)),
+            &["model.vocab", "more than 393216"],
+        ),
+        ("TK16 lists", format!("{{\"a\":[{}[]]}}", "[],".repeat(5 << 20)), &["model", "missing"]),
+        ("TK16 lists of a step", format!("{{\"normalizer\":[{}[]]}}", "[],".repeat(5 << 20)), &["more than 40 MiB"]),
+        (
+            "TK16 lists of the model",
+            format!("{{{}\"x\":[{}[]]}}}}", HEAD, "[],".repeat(5 << 20)),
+            &["more than 40 MiB"],
+        ),
+        (
+            "TK16 one token again",
+            format!("{{{}\"vocab\":{{{}\"a\":0}}}}}}", HEAD, "\"a\":0,".repeat(1 << 18)),
+            &["model.vocab", "another token"],
+        ),
+        ("TK16 twice", vocab_text("{\"<unk>\": 0, \"a\": 1, \"a\": 2}"), &["model.vocab", "\"a\"", "another one"]),
         ("version", with("gpt2", "/version", json!("2.0")), &["version", "1.0"]),
         ("TK02 model", with("gpt2", "/model/type", json!("Odd")), &["model.type", "Odd", "Unigram"]),
         ("TK02 normalizer", with("gpt2", "/normalizer", json!({"type": "Odd"})), &["normalizer.type", "Odd"]),

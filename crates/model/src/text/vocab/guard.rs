@@ -1,7 +1,8 @@
 //! What is checked of a tokenizer.json before the tokenizers crate sees it, which panics on much that is wrong.
 #![forbid(unsafe_code)]
 
-use super::json::{flatten, kind, merges, present};
+use super::json::{flatten, kind, pairs, present};
+use super::read::{Texts, Values, Vocab};
 use super::split::Splitter;
 use super::tokens::{Problem, Tokens, problem, shown};
 use serde_json::{Map, Value};
@@ -283,10 +284,11 @@ fn template(step: &Object, tokens: &Tokens) -> Result<[Option<u32>; 2]> {
 ///
 /// # Errors
 /// The field that is wrong, and how.
-pub fn models(all: &Object, tokens: &Tokens) -> Result<()> {
+pub fn models(all: &Object, vocab: &Vocab, merges: Option<&Texts>, tokens: &Tokens) -> Result<()> {
     let Some(model) = all.get("model").and_then(Value::as_object) else { return Ok(()) };
     let unknown = present(model, "unk_token").and_then(Value::as_str);
-    let in_vocab = |text: &str| model.get("vocab").and_then(|vocab| vocab.get(text)).is_some();
+    let is_object = matches!(vocab.values, Values::Ids(_));
+    let in_vocab = |text: &str| is_object && vocab.texts.iter().any(|known| known == text);
     match kind(model) {
         Some("WordPiece") => {
             if !unknown.is_some_and(in_vocab) {
@@ -301,14 +303,14 @@ pub fn models(all: &Object, tokens: &Tokens) -> Result<()> {
         Some("WordLevel") if !unknown.is_some_and(in_vocab) => {
             Err(problem("model.unk_token", "it is missing, or not in model.vocab"))
         }
-        Some("Unigram") => unigram(model, tokens),
+        Some("Unigram") => unigram(model, vocab, tokens),
         Some("WordLevel") => Ok(()),
-        _ => pairs(model, tokens),
+        _ => joined(model, pairs(merges)?, tokens),
     }
 }
 
-fn unigram(model: &Object, tokens: &Tokens) -> Result<()> {
-    let count = model.get("vocab").and_then(Value::as_array).map_or(0, Vec::len) as u64;
+fn unigram(model: &Object, vocab: &Vocab, tokens: &Tokens) -> Result<()> {
+    let count = if matches!(vocab.values, Values::Scores(_)) { vocab.texts.len() as u64 } else { 0 };
     let id = model.get("unk_id").and_then(Value::as_u64).filter(|id| *id < count);
     if id.is_none() {
         return Err(problem("model.unk_id", format!("it is missing, or not below {count}")));
@@ -321,12 +323,12 @@ fn unigram(model: &Object, tokens: &Tokens) -> Result<()> {
 }
 
 /// Byte-pair encodings that our own merging doesn't do: with a prefix inside words, an ending of words, or dropout.
-fn pairs(model: &Object, tokens: &Tokens) -> Result<()> {
+fn joined(model: &Object, merges: &Texts, tokens: &Tokens) -> Result<()> {
     if present(model, "dropout").is_some_and(|value| value.as_f64() != Some(0.0)) {
         return Err(problem("model.dropout", "tokens would be drawn by chance: only null and 0 are supported"));
     }
     let prefix = present(model, "continuing_subword_prefix").and_then(Value::as_str).unwrap_or_default();
-    for (rank, (left, right)) in merges(model)?.into_iter().enumerate() {
+    for (rank, (left, right)) in merges.pairs().enumerate() {
         let field = || format!("model.merges[{rank}]");
         let rest = right.strip_prefix(prefix);
         let rest =

@@ -4,14 +4,15 @@
 use super::guard;
 use super::library::Library;
 use super::pieces::{Pieces, Prefix, SPACE};
+use super::read::{File, MOST_TOKENS, Texts, Values, Vocab, read};
 use super::split::Splitter;
 use super::tokens::{Kind, Problem, Special, Tokens, problem, shown};
-use super::{Scheme, Vocabulary};
+use super::{Around, Scheme, Vocabulary};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
-/// Most tokens of a vocabulary.
-const MOST_TOKENS: usize = 1 << 21;
+/// Most tokens of a vocabulary that the tokenizers crate runs, which holds several times what we do of each.
+const MOST_OF_LIBRARY: usize = 300_000;
 
 type Object = Map<String, Value>;
 type Result<T> = std::result::Result<T, Problem>;
@@ -25,28 +26,36 @@ impl Vocabulary {
         if text.starts_with("version https://git-lfs") {
             return Err(problem("the file", "it is a Git LFS pointer: fetch the file itself with `git lfs pull`"));
         }
-        let all: Value = serde_json::from_str(text).map_err(|e| problem("the file", format!("not valid JSON: {e}")))?;
-        let Value::Object(all) = all else {
-            return Err(problem("the file", "it is no JSON object, so it is no tokenizer.json"));
+        let File { mut all, vocab, merges } = read(text)?;
+        object(&all, "model")?;
+        guard::check(&all)?;
+        let Some(vocab) = vocab else {
+            return Err(problem("model.vocab", "it is missing, and there is no text without it"));
         };
         let model = object(&all, "model")?;
-        guard::check(&all)?;
         let added = added(&all)?;
-        let mut tokens = tokens(model, &added)?;
+        let mut tokens = tokens(&vocab, &added)?;
         tokens.control_by_form();
         if is_true(model, "byte_fallback", false) {
             tokens.bytes_by_form();
         }
         let special = special(&all, &tokens, model)?;
-        let scheme = match own(&all, model, &tokens, special.unknown)? {
+        let those = |wanted: fn(&Added) -> bool| added.iter().filter(|token| wanted(token)).map(|t| t.id).collect();
+        let around = Around {
+            after: those(|token| token.swallows_after),
+            before: those(|token| token.swallows_before),
+            alone: those(|token| token.alone),
+        };
+        let scheme = match own(&all, model, &tokens, merges.as_ref(), special.unknown)? {
             Some(scheme) => scheme,
-            None => Scheme::Library(Box::new(Library::new(all.clone(), &tokens, special.unknown)?)),
+            None => {
+                guard::models(&all, &vocab, merges.as_ref(), &tokens)?;
+                whole(&mut all, vocab, merges)?;
+                Scheme::Library(Box::new(Library::new(all, special.unknown)?))
+            }
         };
         let mut vocabulary = Vocabulary::new(tokens, special, scheme);
-        let those = |wanted: fn(&Added) -> bool| added.iter().filter(|token| wanted(token)).map(|t| t.id).collect();
-        vocabulary.around.after = those(|token| token.swallows_after);
-        vocabulary.around.before = those(|token| token.swallows_before);
-        vocabulary.around.alone = those(|token| token.alone);
+        vocabulary.around = around;
         Ok(vocabulary)
     }
 }
@@ -58,6 +67,12 @@ struct Added<'j> {
     swallows_after: bool,
     swallows_before: bool,
     alone: bool,
+}
+
+impl Added<'_> {
+    fn kind(&self) -> Kind {
+        if self.special { Kind::Control } else { Kind::UserDefined }
+    }
 }
 
 fn object<'j>(all: &'j Object, key: &str) -> Result<&'j Object> {
@@ -121,34 +136,32 @@ fn added(all: &Object) -> Result<Vec<Added<'_>>> {
     Ok(tokens)
 }
 
-fn tokens(model: &Object, added: &[Added]) -> Result<Tokens> {
-    let mut all: Vec<(u32, &str, Kind)> = match model.get("vocab") {
-        Some(Value::Object(vocab)) => {
-            let mut entries = Vec::with_capacity(vocab.len());
-            for (text, id) in vocab {
-                let id = id_of(id, || format!("model.vocab[{}]", shown(text)))?;
-                entries.push((id, text.as_str(), Kind::Normal));
-            }
-            entries
-        }
-        Some(Value::Array(vocab)) => pieces(vocab)?,
-        _ => return Err(problem("model.vocab", "it is missing, and there is no text without it")),
-    };
-    if all.is_empty() || all.len().saturating_add(added.len()) > MOST_TOKENS {
-        return Err(problem("model.vocab", format!("it has {} tokens; there must be 1 to {MOST_TOKENS}", all.len())));
+/// The tokens in order of their ids, which must be all numbers from 0 on.
+fn tokens(vocab: &Vocab, added: &[Added]) -> Result<Tokens> {
+    let count = vocab.texts.len();
+    if count == 0 || count.saturating_add(added.len()) > MOST_TOKENS {
+        return Err(problem("model.vocab", format!("it has {count} tokens; there must be 1 to {MOST_TOKENS}")));
     }
-    let ids: HashMap<&str, usize> = all.iter().enumerate().map(|(at, (_, text, _))| (*text, at)).collect();
-    for token in added {
-        let kind = if token.special { Kind::Control } else { Kind::UserDefined };
-        match ids.get(token.text).and_then(|at| all.get_mut(*at)) {
-            Some(known) if known.0 == token.id => known.2 = kind,
-            Some((id, ..)) => {
+    let mut by_text: HashMap<&str, (&Added, bool)> = added.iter().map(|token| (token.text, (token, false))).collect();
+    let mut all: Vec<(u32, &str, Kind)> = Vec::with_capacity(count + added.len());
+    for (at, text) in (0u32..).zip(vocab.texts.iter()) {
+        let id = match &vocab.values {
+            Values::Ids(ids) => ids.get(at as usize).copied().unwrap_or(at),
+            Values::Scores(_) => at,
+        };
+        let mut kind = Kind::Normal;
+        if let Some((token, is_there)) = by_text.get_mut(text) {
+            if token.id != id {
                 let what = format!("{} has the id {}, and in model.vocab {id}", shown(token.text), token.id);
                 return Err(problem("added_tokens", what));
             }
-            None => all.push((token.id, token.text, kind)),
+            *is_there = true;
+            kind = token.kind();
         }
+        all.push((id, text, kind));
     }
+    let is_new = |token: &&Added| by_text.get(token.text).is_some_and(|(_, is_there)| !is_there);
+    all.extend(added.iter().filter(is_new).map(|token| (token.id, token.text, token.kind())));
     all.sort_unstable_by_key(|(id, ..)| *id);
     for (expected, pair) in (0u32..).zip(&all) {
         let (id, text, _) = *pair;
@@ -165,31 +178,40 @@ fn tokens(model: &Object, added: &[Added]) -> Result<Tokens> {
             ));
         }
     }
-    Ok(Tokens::of(all.into_iter().map(|(_, text, kind)| (text.to_string(), kind)).collect()))
+    let count = all.len();
+    let tokens = Tokens::of(all.into_iter().map(|(_, text, kind)| (text.to_string(), kind)));
+    if tokens.ids.len() < count {
+        let again = tokens.iter().find(|(id, text, _)| tokens.ids.get(*text) != Some(id));
+        let (id, text, _) = again.unwrap_or_default();
+        let what = format!("{} has the id {id} and another one too", shown(text));
+        return Err(problem("model.vocab", what));
+    }
+    Ok(tokens)
 }
 
-/// Unigram's tokens: a list of texts with scores.
-fn pieces(vocab: &[Value]) -> Result<Vec<(u32, &str, Kind)>> {
-    let mut seen = HashMap::new();
-    let mut all = Vec::with_capacity(vocab.len());
-    for (id, entry) in (0u32..).zip(vocab) {
-        let field = || format!("model.vocab[{id}]");
-        let (Some(text), Some(score), 2) = (
-            entry.get(0).and_then(Value::as_str),
-            entry.get(1).and_then(Value::as_f64),
-            entry.as_array().map_or(0, Vec::len),
-        ) else {
-            return Err(problem(field(), "it must be a text and a score"));
-        };
-        if text.is_empty() || !score.is_finite() || score.abs() > 1e30 {
-            return Err(problem(field(), "its text is empty, or its score isn't finite"));
-        }
-        if let Some(first) = seen.insert(text, id) {
-            return Err(problem(field(), format!("it is {} again, as entry {first} is", shown(text))));
-        }
-        all.push((id, text, Kind::Normal));
+/// Merges as two texts each.
+pub(super) fn pairs<'m, 't>(merges: Option<&'m Texts<'t>>) -> Result<&'m Texts<'t>> {
+    merges.ok_or_else(|| problem("model.merges", "it is missing, or no list"))
+}
+
+/// Puts tokens and merges back to where they were.
+fn whole(all: &mut Object, vocab: Vocab, merges: Option<Texts>) -> Result<()> {
+    let count = vocab.texts.len();
+    if count > MOST_OF_LIBRARY {
+        let what = format!("it has {count} tokens; of this model at most {MOST_OF_LIBRARY} are supported");
+        return Err(problem("model.vocab", what));
     }
-    Ok(all)
+    let Some(Value::Object(model)) = all.get_mut("model") else { return Ok(()) };
+    let texts = vocab.texts.iter();
+    let tokens: Value = match &vocab.values {
+        Values::Ids(ids) => texts.zip(ids).map(|(text, id)| (text.to_string(), Value::from(*id))).collect(),
+        Values::Scores(scores) => texts.zip(scores).map(|(text, score)| serde_json::json!([text, score])).collect(),
+    };
+    model.insert("vocab".into(), tokens);
+    if let Some(merges) = merges {
+        model.insert("merges".into(), merges.pairs().map(|(left, right)| serde_json::json!([left, right])).collect());
+    }
+    Ok(())
 }
 
 /// The unknown token, and what the template puts around a text.
@@ -221,7 +243,13 @@ struct Prepared {
 }
 
 /// Our own merging, where it means the same; `None` where the crate must do it.
-fn own(all: &Object, model: &Object, tokens: &Tokens, unknown: Option<u32>) -> Result<Option<Scheme>> {
+fn own(
+    all: &Object,
+    model: &Object,
+    tokens: &Tokens,
+    merges: Option<&Texts>,
+    unknown: Option<u32>,
+) -> Result<Option<Scheme>> {
     let plain = |key: &str| present(model, key).is_none_or(|v| v.as_str() == Some("") || v.as_f64() == Some(0.0));
     if kind(model).unwrap_or("BPE") != "BPE"
         || !(plain("dropout") && plain("continuing_subword_prefix") && plain("end_of_word_suffix"))
@@ -233,19 +261,19 @@ fn own(all: &Object, model: &Object, tokens: &Tokens, unknown: Option<u32>) -> R
     flatten(present(all, "pre_tokenizer"), "pretokenizers", &mut steps);
     let byte_level = steps.iter().any(|step| kind(step) == Some("ByteLevel"));
     let Some(splitter) = cut(&steps, &mut prepared) else { return Ok(None) };
-    let merges = merges(model)?;
+    let merges = pairs(merges)?;
     let field = "model.merges";
     let whole = is_true(model, "ignore_merges", false);
     if byte_level {
         if prepared.escape {
             return Ok(None);
         }
-        let mut pieces = Pieces::byte_level(tokens, merges.into_iter(), splitter.unwrap_or_default(), whole, field)?;
+        let mut pieces = Pieces::byte_level(tokens, merges.pairs(), splitter.unwrap_or_default(), whole, field)?;
         (pieces.nfc, pieces.prefix, pieces.unknown) = (prepared.nfc, prepared.prefix, unknown);
         return Ok(Some(Scheme::Bytes(pieces)));
     }
     let (fuse, fallback) = (is_true(model, "fuse_unk", false), is_true(model, "byte_fallback", false));
-    let mut pieces = Pieces::of_characters(tokens, merges.into_iter(), unknown, fuse, field)?;
+    let mut pieces = Pieces::of_characters(tokens, merges.pairs(), unknown, fuse, field)?;
     if !fallback {
         pieces = pieces.without_bytes();
     }
@@ -342,27 +370,4 @@ fn cut(steps: &[&Object], prepared: &mut Prepared) -> Option<Option<Splitter>> {
         any = true;
     }
     Some(any.then_some(splitter))
-}
-
-/// Merges as two texts each, in either of their forms.
-pub(super) fn merges(model: &Object) -> Result<Vec<(&str, &str)>> {
-    let Some(Value::Array(list)) = model.get("merges") else {
-        return Err(problem("model.merges", "it is missing, or no list"));
-    };
-    list.iter().enumerate().map(|(rank, entry)| merge(rank, entry)).collect()
-}
-
-fn merge(rank: usize, entry: &Value) -> Result<(&str, &str)> {
-    let pair = match entry {
-        Value::String(merge) => merge.split_once(' ').filter(|(_, right)| !right.contains(' ')),
-        Value::Array(pair) if pair.len() == 2 => {
-            let text = |at: usize| pair.get(at).and_then(Value::as_str);
-            text(0).zip(text(1))
-        }
-        _ => None,
-    };
-    pair.filter(|(left, right)| !left.is_empty() && !right.is_empty()).ok_or_else(|| {
-        let what = format!("it is {}; it must be two tokens", shown(&entry.to_string()));
-        problem(format!("model.merges[{rank}]"), what)
-    })
 }

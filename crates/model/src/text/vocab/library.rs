@@ -1,10 +1,10 @@
 //! Models of tokenizer.json that the tokenizers crate runs: WordPiece, Unigram, WordLevel, and pairs of a rarer kind.
 #![forbid(unsafe_code)]
 
+use super::json;
 use super::pieces::{self, Before, SPACE};
 use super::steps::Steps;
-use super::tokens::{Problem, Tokens, problem};
-use super::{guard, json};
+use super::tokens::{Problem, problem};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use tokenizers::{Model, ModelWrapper};
@@ -30,13 +30,12 @@ impl Library {
     ///
     /// # Errors
     /// The field that is wrong, and how.
-    pub fn new(mut all: Map<String, Value>, tokens: &Tokens, unknown: Option<u32>) -> Result<Library, Problem> {
+    pub fn new(mut all: Map<String, Value>, unknown: Option<u32>) -> Result<Library, Problem> {
         let (style, steps) = (Style::of(&all), Steps::of(&all));
         for key in ["truncation", "padding", "post_processor", "decoder"] {
             all.insert(key.into(), Value::Null);
         }
         all.insert("added_tokens".into(), Value::Array(Vec::new()));
-        guard::models(&all, tokens)?;
         let built = serde_json::from_value::<tokenizers::Tokenizer>(Value::Object(all));
         let built = built.map_err(|e| problem("the file", e.to_string()))?;
         Ok(Library { built, steps, style, unknown })

@@ -6,6 +6,7 @@ mod json;
 mod library;
 mod merge;
 mod pieces;
+mod read;
 pub mod split;
 mod steps;
 mod tokens;
@@ -158,6 +159,24 @@ impl Vocabulary {
             self.plain(held, before, &mut out);
         }
         out
+    }
+
+    /// Characters of `text`, each once, that `encode` leaves out since nothing stands for them.
+    pub fn lost(&self, text: &str) -> Vec<char> {
+        let (Scheme::Bytes(pieces) | Scheme::Sentence(pieces) | Scheme::Characters(pieces)) = &self.scheme else {
+            return Vec::new();
+        };
+        let spaced = |c: char| if c == ' ' && pieces.escape { SPACE } else { c };
+        let all: HashSet<char> = text.chars().collect();
+        let mut lost: Vec<char> = all.into_iter().filter(|c| pieces.lacks(spaced(*c))).collect();
+        if !lost.is_empty() {
+            // A longer token may hold it.
+            let back = self.decode(&self.encode(text, false), true);
+            let back = String::from_utf8_lossy(&back);
+            lost.retain(|c| !back.contains(*c));
+        }
+        lost.sort_unstable();
+        lost
     }
 
     fn plain(&self, text: &str, before: Before, out: &mut Vec<u32>) {

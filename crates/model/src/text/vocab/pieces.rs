@@ -210,6 +210,20 @@ impl Pieces {
         self
     }
 
+    /// Whether there is no token for a character, nor for its bytes, nor one for what is unknown.
+    pub fn lacks(&self, character: char) -> bool {
+        let mut room = [0; 4];
+        let mut bytes = character.encode_utf8(&mut room).bytes();
+        match &self.units {
+            Units::Bytes(ids) => self.unknown.is_none() && bytes.any(|byte| ids[usize::from(byte)] >= NAMELESS),
+            Units::Characters { ids, bytes: of_bytes, unknown, .. } => {
+                unknown.is_none()
+                    && !ids.contains_key(&character)
+                    && bytes.any(|byte| of_bytes[usize::from(byte)].is_none())
+            }
+        }
+    }
+
     /// Whether U+2581 goes before a text after what `before` says.
     pub fn prefixes(&self, before: Before, text: &str) -> bool {
         let space = text.starts_with([' ', SPACE]);

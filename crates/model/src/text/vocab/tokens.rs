@@ -150,10 +150,20 @@ impl Tokens {
     }
 
     /// Tokens in the order of their ids, without scores.
-    pub fn of(all: Vec<(String, Kind)>) -> Tokens {
-        let ids = (0u32..).zip(&all).map(|(id, (text, _))| (text.clone(), id)).collect();
-        let (texts, kinds) = all.into_iter().unzip();
-        Tokens { texts, kinds, scores: Vec::new(), ids }
+    pub fn of(all: impl ExactSizeIterator<Item = (String, Kind)>) -> Tokens {
+        let count = all.len();
+        let mut tokens = Tokens {
+            texts: Vec::with_capacity(count),
+            kinds: Vec::with_capacity(count),
+            scores: Vec::new(),
+            ids: HashMap::with_capacity(count),
+        };
+        for (id, (text, kind)) in (0u32..).zip(all) {
+            tokens.ids.insert(text.clone(), id);
+            tokens.texts.push(text);
+            tokens.kinds.push(kind);
+        }
+        tokens
     }
 
     /// How many.
