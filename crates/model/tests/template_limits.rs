@@ -184,3 +184,13 @@ fn mutations() {
     println!("20,000 mutations: {texts} rendered, {errors} refused");
     assert!(texts > 1_000 && errors > 1_000);
 }
+
+#[test]
+fn the_clock_ends_what_steps_do_not() {
+    let endless = Limits { steps: u64::MAX, time: Some(Duration::from_millis(300)), ..Limits::default() };
+    let source = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+    let start = Instant::now();
+    let error = rendered(source, endless, &conversation()).unwrap_err();
+    assert!(error.kind == Kind::Limit && error.message.contains("longer than 0.3 seconds"), "{error}");
+    assert!(error.at.line == 1 && start.elapsed() < Duration::from_secs(5), "{error} after {:?}", start.elapsed());
+}

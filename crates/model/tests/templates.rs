@@ -1,10 +1,11 @@
 //! Chat templates against what Python's jinja2 makes of them (peers/template_goldens.py).
 
-use model::text::template::{Error, Input, Kind, Now, Rendered, Template};
+use model::text::template::{Error, Input, Kind, Limits, Now, Rendered, Template};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/templates")
@@ -98,13 +99,16 @@ fn published_templates_are_as_in_jinja2() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/templates");
     let (mut wrong, mut count) = (Vec::new(), 0);
     for (name, goldens) in goldens["published"].as_object().unwrap() {
-        let Ok(source) = fs::read_to_string(shared.join(name)) else {
-            println!("skipped: {name} isn't in {}", shared.display());
+        if !shared.exists() {
+            println!("skipped: {name}, since there is no {}", shared.display());
             continue;
-        };
+        }
+        let source = fs::read_to_string(shared.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
         count += all_conversations(name, &source, goldens, &mut wrong);
     }
     println!("{count} renderings compared");
+    let all = goldens["published"].as_object().unwrap().len() * file("conversations.json").as_object().unwrap().len();
+    assert!(all >= 500 && count == if shared.exists() { all } else { 0 }, "{count} of {all}");
     assert!(wrong.is_empty(), "{} of {count}\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
@@ -156,4 +160,35 @@ fn long_conversations_render_within_the_limits() {
         let source = fs::read_to_string(folder().join("own").join(own)).unwrap();
         assert!(whole(&source, all.as_object().unwrap()).unwrap().text.len() > 6_000_000, "{own}");
     }
+}
+
+#[test]
+fn published_templates_take_long_conversations() {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/templates");
+    if !shared.exists() {
+        println!("skipped: there is no {}", shared.display());
+        return;
+    }
+    // A megabyte of many turns, and of few.
+    let talk = |turns: usize, words: usize| {
+        let turn = |i: usize| json!({"role": if i.is_multiple_of(2) { "user" } else { "assistant" }, "content": "wörd ".repeat(words)});
+        json!({ "messages": (0..turns).map(turn).collect::<Vec<_>>(), "add_generation_prompt": true })
+    };
+    let (many, few) = (talk(2001, 87), talk(5, 35_000));
+    let mut names: Vec<_> = fs::read_dir(&shared).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    for path in &names {
+        let source = fs::read_to_string(path).unwrap();
+        for talk in [&many, &few] {
+            // Other programs may have the cores: here steps count, and no clock.
+            let limits = Limits { time: None, ..Limits::default() };
+            let template = Template::with_limits("t", &source, limits).unwrap();
+            let input = Input { conversation: talk.as_object().unwrap(), tokens: &tokens(), now: Now::new(0) };
+            let start = Instant::now();
+            let rendered = template.render(input).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            println!("{:?} {}", start.elapsed(), path.display());
+            assert!(rendered.text.len() > 500_000, "{}", path.display());
+        }
+    }
+    assert!(names.len() >= 16);
 }

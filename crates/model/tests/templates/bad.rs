@@ -73,6 +73,14 @@ pub fn cases() -> Vec<(String, String, Outcome, &'static str)> {
         "",
     );
     for text in [
+        "{% set L = range(100000) | list %}{% for i in L %}{% set x = L | sum %}{% endfor %}ok",
+        "{% set L = range(100000) | list %}{% for i in L %}{% set x = L | max %}{% endfor %}ok",
+        "{% for i in range(100000) %}{% set x = strftime_now('%c' * 1000) %}{% endfor %}ok",
+        "{% set s = 'ab' * 70000 %}{% for i in range(100000) %}{% set x = s.swapcase() | urlencode | tojson %}{% endfor %}ok",
+    ] {
+        add("JJ08", text.into(), Outcome::Limit, "steps");
+    }
+    for text in [
         "{{ 'x' * 10**9 }}",
         "{{ ('x' * 10**6) * 10**5 * 10**5 }}",
         "{{ 'x' * 10**8 * 10**5 }}",
@@ -314,7 +322,17 @@ fn missing(add: Add) {
             "",
         ),
         ("{{ 'é'[0] }}{{ '日本'[1:] }}{{ 'é'.center(5, '日') }}", Outcome::Text, ""),
-        ("{{ [1e308 * 10, 0.0 * 1e308] | sort }}{{ (1e308 * 10) | round }}{{ (1e308 * 10) | int }}", Outcome::Text, ""),
+        ("{{ [1e308 * 10, 0.0 * 1e308] | sort }}{{ (1e308 * 10) | round }}", Outcome::Text, ""),
+        ("{{ (1e308 * 10) | int }}", Outcome::Value, "inf is no whole number"),
+        // Numbers that Python would have are named, and never another number.
+        ("{{ 1e300 | int }}", Outcome::Limit, "127 bits"),
+        ("{{ ('9' * 50) | int }}", Outcome::Limit, "127 bits"),
+        ("{{ '1e40' | int }}", Outcome::Limit, "127 bits"),
+        ("{{ 1e40 | int }}", Outcome::Limit, "127 bits"),
+        ("{{ 'abc' is sameas 'abc' }}", Outcome::Refused, "`sameas`"),
+        ("{{ 1.5 is sameas 1.5 }}", Outcome::Refused, "`sameas`"),
+        ("{{ lipsum() }}", Outcome::Refused, "`lipsum`"),
+        ("{{ {}.fromkeys([1]) }}", Outcome::Refused, "`fromkeys`"),
         (
             "{% set n = (1e308 * 10) - (1e308 * 10) %}{{ [3, n, 1, n, 2, n, 0] | sort | length }}{{ n == n }}",
             Outcome::Text,

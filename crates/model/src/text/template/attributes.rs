@@ -1,6 +1,7 @@
 //! `x.name` and `x[key]`, and what a template may not reach.
 
 use super::error::{Error, Result};
+use super::meter::spend;
 use super::methods;
 use super::operate::index;
 use super::run::{Object, Run};
@@ -59,6 +60,7 @@ impl Run {
 
     /// What every value of this kind has.
     fn own(&mut self, of: &Value, name: &str) -> Result<Option<Value>> {
+        spend(3 + name.len() / 64)?;
         if name.starts_with("__") && name.ends_with("__") {
             let has = matches!(of, Value::Dict(dict) if dict.get_str(name).is_some());
             let what = format!("`{name}` is an inside of Python, which no chat template needs");

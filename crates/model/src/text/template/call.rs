@@ -8,8 +8,8 @@ use super::{methods, operate};
 use std::rc::Rc;
 
 /// Names of functions.
-pub(super) const FUNCTIONS: [&str; 7] =
-    ["range", "dict", "namespace", "cycler", "joiner", "raise_exception", "strftime_now"];
+pub(super) const FUNCTIONS: [&str; 8] =
+    ["range", "dict", "namespace", "cycler", "joiner", "raise_exception", "strftime_now", "lipsum"];
 /// Most elements of a range, as in jinja2's sandbox.
 const LONGEST_RANGE: usize = 100_000;
 
@@ -23,7 +23,7 @@ pub(super) struct Given {
 
 impl Given {
     pub(super) fn name(&mut self, name: &str, value: Value) -> Result<()> {
-        spend(self.named.len() / 8)?;
+        spend(1 + self.named.len() / 8 + name.len() / 64)?;
         if self.named.iter().any(|(n, _)| n == name) {
             return Err(Error::value(format!("argument `{name}` is given twice")));
         }
@@ -35,6 +35,7 @@ impl Given {
     pub(super) fn copy(&self) -> Result<Given> {
         let mut copy = Given::default();
         copy.reserve(self.positional.len() + self.named.len())?;
+        spend(self.named.iter().map(|(name, _)| 1 + name.len() / 64).sum())?;
         copy.positional.clone_from(&self.positional);
         copy.named.clone_from(&self.named);
         Ok(copy)
@@ -123,6 +124,7 @@ impl Run {
                 let separator = separator.map_or_else(|| Value::str(", "), Ok)?.to_text()?;
                 self.object(Object::Joiner(separator, false))
             }
+            "lipsum" => Err(Error::new(Kind::Refused, "`lipsum` makes text by chance, which no chat template needs")),
             "raise_exception" => {
                 let [message] = given.all("raise_exception", ["message"])?;
                 Err(Error::new(Kind::Raised, message.to_text()?.as_str()))

@@ -1,6 +1,7 @@
 //! The time that `strftime_now` tells: what the caller has handed in.
 
 use super::error::{Error, Kind, Result};
+use super::meter::spend;
 
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
@@ -19,6 +20,9 @@ const MONTHS: [&str; 12] = [
 ];
 /// Longest format, in bytes.
 const LONGEST: usize = 4096;
+
+/// Steps that a field takes: some are put together from others.
+const FIELD: usize = 24;
 
 /// A second of the calendar, in UTC or wherever the caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,7 @@ impl Now {
         if format.len() > LONGEST {
             return Err(Error::new(Kind::Limit, format!("a format of more than {LONGEST} bytes")));
         }
+        spend(format.len() / 2)?;
         let mut out = String::new();
         let mut chars = format.chars();
         while let Some(c) = chars.next() {
@@ -80,6 +85,7 @@ impl Now {
                 out.push(c);
                 continue;
             }
+            spend(FIELD)?;
             match chars.next() {
                 None => out.push('%'),
                 Some('-') => match chars.next() {

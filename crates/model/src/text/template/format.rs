@@ -1,7 +1,7 @@
 //! `"..." % values` and `"...".format(...)`.
 
 use super::error::{Error, Result};
-use super::meter::{Held, spend};
+use super::meter::{Held, spend, spend_chars};
 use super::run::Run;
 use super::strings::padded;
 use super::text::{Builder, Text};
@@ -32,6 +32,7 @@ pub(super) fn percent(run: &mut Run, text: &Text, values: &Value) -> Result<Valu
     };
     let mut next = positional.iter();
     let mut out = Builder::new();
+    spend_chars(text.len())?;
     let s = text.as_str();
     let mut at = 0;
     let mut used_name = false;
@@ -154,10 +155,15 @@ fn percent_value(value: &Value, mut spec: Spec) -> Result<Text> {
 
 /// A float as a whole number, cut off.
 pub(super) fn truncated(f: f64) -> Result<i128> {
+    spend(8)?;
     if f.is_finite() && f.abs() < 1.7e38 {
         return format!("{:.0}", f.trunc()).parse().map_err(|_| Error::value("a number that is too large"));
     }
-    Err(Error::value("a number that is too large, or none"))
+    if f.is_finite() {
+        Err(super::operate::too_large())
+    } else {
+        Err(Error::value(format!("{} is no whole number", float(f))))
+    }
 }
 
 fn cut(text: &Text, most: Option<usize>) -> Result<Text> {
@@ -174,6 +180,7 @@ fn signed(is_negative: bool, digits: &str, sign: Option<char>) -> String {
 
 /// A number by its kind, with its sign.
 fn number(value: &Value, spec: &Spec) -> Result<String> {
+    spend(8)?;
     let kind = spec.kind.unwrap_or(if matches!(value, Value::Float(_)) { 'r' } else { 'd' });
     if let (Some(whole), 'd' | 'n' | 'x' | 'X' | 'o' | 'b') = (value.int(), kind) {
         let size = whole.unsigned_abs();
@@ -189,6 +196,7 @@ fn number(value: &Value, spec: &Spec) -> Result<String> {
         return Ok(signed(whole < 0, &format!("{prefix}{digits}"), spec.sign));
     }
     let f = value.number().ok_or_else(|| Error::value(format!("a {} has no format `{kind}`", value.type_name())))?;
+    spend_digits(f, spec.precision.unwrap_or(6).min(MOST_DIGITS))?;
     let places = spec.precision.unwrap_or(6);
     if places > MOST_DIGITS {
         return Err(Error::value(format!("more than {MOST_DIGITS} digits")));
@@ -214,6 +222,11 @@ fn number(value: &Value, spec: &Spec) -> Result<String> {
     let text = grouped(whole, spec.grouping) + fraction;
     let text = if kind.is_uppercase() { text.to_uppercase() } else { text };
     Ok(signed(f.is_sign_negative() && !f.is_nan(), &text, spec.sign))
+}
+
+/// Uses the fuel of writing a float with `places` digits behind the point.
+pub(super) fn spend_digits(f: f64, places: usize) -> Result<()> {
+    spend(8 + places + if f.abs() > 1e15 { 120 } else { 0 })
 }
 
 /// `1.5e7` as Python writes it: `1.5e+07`.
@@ -277,6 +290,7 @@ fn laid_out(text: &Text, width: usize, align: char, fill: char) -> Result<Text> 
 
 /// `text.format(...)`.
 pub(super) fn braces(run: &mut Run, text: &Text, positional: &[Value], named: &[(String, Value)]) -> Result<Value> {
+    spend_chars(text.len())?;
     let s = text.as_str();
     let mut out = Builder::new();
     let (mut at, mut count) = (0, 0);
@@ -322,6 +336,7 @@ fn resolve(
     named: &[(String, Value)],
     count: &mut usize,
 ) -> Result<Value> {
+    spend(1 + named.len() / 8 + path.len() / 8)?;
     let end = path.find(['.', '[']).unwrap_or(path.len());
     let (first, mut rest) = path.split_at_checked(end).unwrap_or((path, ""));
     let missing = || Error::value(format!("the format asks for `{first}`, which wasn't given"));

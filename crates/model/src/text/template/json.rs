@@ -5,7 +5,7 @@ use super::error::{Error, Result};
 use super::meter::spend;
 use super::operate::index;
 use super::text::{Builder, Text};
-use super::value::{Dict, Value, compare, float};
+use super::value::{Dict, Value, compare, float, hex};
 use std::rc::Rc;
 
 /// A conversation's value; its strings are content, but for names of roles.
@@ -74,6 +74,7 @@ pub(super) fn tojson(of: &Value, given: Given) -> Result<Value> {
 
 fn line(layout: &Layout, depth: usize, out: &mut Builder) -> Result<()> {
     let Some(indent) = &layout.indent else { return Ok(()) };
+    spend(depth / 8)?;
     out.push_str("\n", false)?;
     for _ in 0..depth {
         out.push(indent)?;
@@ -82,7 +83,11 @@ fn line(layout: &Layout, depth: usize, out: &mut Builder) -> Result<()> {
 }
 
 fn write(value: &Value, layout: &Layout, depth: usize, out: &mut Builder) -> Result<()> {
-    spend(1)?;
+    spend(match value {
+        Value::Float(_) => 8,
+        Value::Int(_) => 3,
+        _ => 1,
+    })?;
     match value {
         Value::Str(text) => string(text, layout, out),
         Value::List(list) | Value::Tuple(list) | Value::View("_GroupTuple", list) => {
@@ -118,6 +123,7 @@ fn object(dict: &Dict, layout: &Layout, depth: usize, out: &mut Builder) -> Resu
     if dict.entries.is_empty() {
         return out.push_str("{}", false);
     }
+    spend(dict.entries.len() / 2)?;
     let mut entries: Vec<(Value, &Value)> = dict.entries.iter().map(|(key, value)| (key.clone(), value)).collect();
     if layout.sort {
         entries = super::sort::sorted(entries, false, compare)?;
@@ -171,7 +177,7 @@ fn escaped(part: &str, ascii: bool) -> String {
             '\x0c' => out.push_str("\\f"),
             c if c < ' ' || (ascii && !(' '..='~').contains(&c)) => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    out.push_str(&format!("\\u{unit:04x}"));
+                    hex(&mut out, "\\u", u32::from(*unit), 4);
                 }
             }
             c => out.push(c),

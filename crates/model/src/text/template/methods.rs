@@ -1,9 +1,9 @@
 //! The methods that Python's strings, lists and dictionaries have, as far as they change nothing.
 
 use super::call::Given;
-use super::error::{Error, Result};
+use super::error::{Error, Kind, Result};
 use super::format;
-use super::meter::{spend, spend_bytes};
+use super::meter::{spend, spend_bytes, spend_chars, spend_search};
 use super::operate::{index, slice};
 use super::run::{Object, Run};
 use super::strings::{self, Ends, is_space};
@@ -11,11 +11,12 @@ use super::text::{Text, replace};
 use super::value::{Dict, Value, equal};
 use std::rc::Rc;
 
-const OF_STRINGS: [&str; 43] = [
+pub(super) const OF_STRINGS: [&str; 47] = [
     "capitalize",
     "casefold",
     "center",
     "count",
+    "encode",
     "endswith",
     "expandtabs",
     "find",
@@ -38,6 +39,7 @@ const OF_STRINGS: [&str; 43] = [
     "ljust",
     "lower",
     "lstrip",
+    "maketrans",
     "partition",
     "removeprefix",
     "removesuffix",
@@ -54,20 +56,22 @@ const OF_STRINGS: [&str; 43] = [
     "strip",
     "swapcase",
     "title",
+    "translate",
     "upper",
+    "zfill",
 ];
-const OF_DICTS: [&str; 5] = ["copy", "get", "items", "keys", "values"];
-const OF_LISTS: [&str; 3] = ["copy", "count", "index"];
-/// What changes a value, or leads out of it.
-const REFUSED_OF_STRINGS: [&str; 3] = ["encode", "maketrans", "translate"];
-const REFUSED_OF_DICTS: [&str; 6] = ["clear", "fromkeys", "pop", "popitem", "setdefault", "update"];
+pub(super) const OF_DICTS: [&str; 6] = ["copy", "fromkeys", "get", "items", "keys", "values"];
+pub(super) const OF_LISTS: [&str; 3] = ["copy", "count", "index"];
+/// What is there, and can't be called here.
+pub(super) const UNCALLED: [&str; 4] = ["encode", "fromkeys", "maketrans", "translate"];
+/// What changes a value: jinja2's sandbox says that it isn't there.
+const REFUSED_OF_DICTS: [&str; 5] = ["clear", "pop", "popitem", "setdefault", "update"];
 const REFUSED_OF_LISTS: [&str; 8] = ["append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"];
 
 /// Method `name` of `of`, if its kind has it.
 pub(super) fn find(of: &Value, name: &str) -> Option<Value> {
     let (has, refused): (&[&'static str], &[&'static str]) = match of {
-        Value::Str(_) if name == "zfill" => (&["zfill"], &[]),
-        Value::Str(_) => (&OF_STRINGS, &REFUSED_OF_STRINGS),
+        Value::Str(_) => (&OF_STRINGS, &[]),
         Value::Dict(_) => (&OF_DICTS, &REFUSED_OF_DICTS),
         Value::List(_) => (&OF_LISTS, &REFUSED_OF_LISTS),
         Value::Tuple(_) => (&["count", "index"], &[]),
@@ -85,9 +89,10 @@ pub(super) fn find(of: &Value, name: &str) -> Option<Value> {
 
 /// Calls method `name` of `of`.
 pub(super) fn call(run: &mut Run, of: &Value, name: &str, given: Given) -> Result<Value> {
-    spend(1)?;
-    if let Value::Str(text) = of {
-        spend_bytes(text.len().saturating_mul(2))?;
+    spend(3)?;
+    if UNCALLED.contains(&name) {
+        let what = format!("`{name}` of a {} isn't for chat templates", of.type_name());
+        return Err(Error::new(Kind::Refused, what));
     }
     match of {
         Value::Str(text) => match name {
@@ -95,6 +100,7 @@ pub(super) fn call(run: &mut Run, of: &Value, name: &str, given: Given) -> Resul
             "format_map" => {
                 let [map] = given.all(name, ["mapping"])?;
                 let Value::Dict(dict) = map else { return Err(Error::value("`format_map` needs a dictionary")) };
+                spend(dict.entries.len().saturating_mul(4))?;
                 let mut named = Vec::new();
                 for (key, value) in &dict.entries {
                     named.push((key.to_text()?.as_str().to_string(), value.clone()));
@@ -103,6 +109,7 @@ pub(super) fn call(run: &mut Run, of: &Value, name: &str, given: Given) -> Resul
             }
             name if name.starts_with("is") => {
                 let [] = given.all(name, [])?;
+                spend_chars(text.len())?;
                 Ok(Value::Bool(is(text.as_str(), name)))
             }
             _ => of_string(text, name, given),
@@ -210,6 +217,7 @@ fn of_string(text: &Text, name: &str, given: Given) -> Result<Value> {
         "removeprefix" | "removesuffix" => {
             let [part] = given.all(name, ["prefix"])?;
             let part = string(name, &part)?;
+            spend_bytes(part.len())?;
             let (s, part) = (text.as_str(), part.as_str());
             match name {
                 "removeprefix" => text.slice(s.len() - s.strip_prefix(part).unwrap_or(s).len()..s.len())?,
@@ -225,7 +233,7 @@ fn of_string(text: &Text, name: &str, given: Given) -> Result<Value> {
                 "lower" => text.map(str::to_lowercase)?,
                 "casefold" => text.map(|part| part.to_lowercase().replace('ß', "ss").replace('ς', "σ"))?,
                 "capitalize" => strings::capitalize(text)?,
-                "title" => strings::title(text, |c| !c.is_alphabetic())?,
+                "title" => strings::title(text, strings::title_case, |c| !strings::is_cased(c))?,
                 "swapcase" => text.map(strings::swap_case)?,
                 _ => return Err(Error::value(format!("a string has no method `{name}`"))),
             }
@@ -247,6 +255,7 @@ fn ends(text: &Text, name: &str, given: Given) -> Result<Value> {
     let text = part(text, start.as_ref(), end.as_ref())?;
     let is = |what: &Value| -> Result<bool> {
         let what = string(name, what)?;
+        spend_bytes(what.len())?;
         let (s, what) = (text.as_str(), what.as_str());
         Ok(!is_beyond && if name == "startswith" { s.starts_with(what) } else { s.ends_with(what) })
     };
@@ -265,10 +274,13 @@ fn search(text: &Text, name: &str, given: Given) -> Result<Value> {
     let [what, start, end] = given.some(name, ["sub", "start", "end"])?;
     let what = string(name, &what.ok_or_else(|| Error::value(format!("`{name}` needs a string")))?)?;
     let within = part(text, start.as_ref(), end.as_ref())?;
+    spend_search(within.len().saturating_add(what.len()))?;
     let (s, what) = (within.as_str(), what.as_str());
     let count = |n: usize| Value::Int(i128::try_from(n).unwrap_or(i128::MAX));
     if name == "count" {
-        return Ok(count(s.matches(what).count()));
+        let found = s.matches(what).count();
+        spend(found)?;
+        return Ok(count(found));
     }
     let found = if name.starts_with('r') { s.rfind(what) } else { s.find(what) };
     match found {
@@ -290,6 +302,7 @@ fn partition(text: &Text, name: &str, given: Given) -> Result<Value> {
     if separator.len() == 0 {
         return Err(Error::value("an empty separator"));
     }
+    spend_search(text.len().saturating_add(separator.len()))?;
     let s = text.as_str();
     let is_right = name == "rpartition";
     let found = if is_right { s.rfind(separator.as_str()) } else { s.find(separator.as_str()) };
@@ -307,6 +320,7 @@ fn aligned(text: &Text, name: &str, given: Given) -> Result<Text> {
     let wide = width(&wide.ok_or_else(|| Error::value(format!("`{name}` needs a width")))?)?;
     let fill = optional(name, fill.as_ref())?;
     let fill = fill.as_ref().map_or(" ", Text::as_str);
+    spend_bytes(fill.len())?;
     if fill.chars().count() != 1 {
         return Err(Error::value("the fill must be one character"));
     }
@@ -330,6 +344,7 @@ fn aligned(text: &Text, name: &str, given: Given) -> Result<Text> {
 fn expand_tabs(text: &Text, given: Given) -> Result<Text> {
     let [size] = given.some("expandtabs", ["tabsize"])?;
     let size = size.map_or(Ok(8), |size| width(&size))?;
+    spend_chars(text.len())?;
     super::meter::Held::new(size.saturating_mul(text.as_str().matches('\t').count()))?;
     let mut column = 0;
     text.map(|part| {
@@ -386,7 +401,6 @@ fn is(s: &str, name: &str) -> bool {
 }
 
 fn of_dict(dict: &Rc<Dict>, name: &str, given: Given) -> Result<Value> {
-    spend(dict.entries.len())?;
     let list = |items: Vec<Value>| match Value::list(items)? {
         Value::List(list) => Ok(list),
         _ => Err(Error::value("no list")),
@@ -426,6 +440,7 @@ fn of_list(of: &Value, items: &[Value], name: &str, given: Given) -> Result<Valu
         return Ok(of.clone());
     }
     let [wanted] = given.all(name, ["value"])?;
+    spend(1)?;
     let mut count = 0;
     for (i, item) in items.iter().enumerate() {
         if equal(item, &wanted)? {

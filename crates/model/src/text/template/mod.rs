@@ -10,6 +10,8 @@ mod ast;
 mod attributes;
 mod call;
 mod clock;
+#[cfg(test)]
+mod costs;
 mod error;
 mod eval;
 mod filters;
@@ -35,17 +37,22 @@ pub use source::Source;
 use error::Result;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Stack of the thread that parses or renders, in bytes; the limits on depth need less than half of it.
 pub const STACK: usize = 16 << 20;
 
-/// How much a template may ask for. Steps, memory and output grow with the conversation that it is given.
+/// How much a template may ask for. All but its own size grow with the conversation that it is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the template's source.
     pub template: usize,
-    /// Steps of a rendering: about one a node that is evaluated, an element that is looked at, or 64 bytes copied.
+    /// Steps of a rendering, about 30 ns each: one for a node that is evaluated, an element that is looked at, 6 bytes
+    /// gone through by character, 16 searched, 64 copied.
     pub steps: u64,
+    /// How long a rendering may take. Steps end one first wherever they take as long as they are reckoned to; this ends
+    /// those on machines that are much slower. `None` doesn't look at the clock.
+    pub time: Option<Duration>,
     /// Bytes that the values of a rendering hold at any one time.
     pub memory: usize,
     /// Bytes of the rendered text.
@@ -54,13 +61,19 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { template: 256 << 10, steps: 1_000_000, memory: 16 << 20, output: 4 << 20 }
+        Limits { template: 256 << 10, steps: 2_000_000, time: Some(TIME), memory: 16 << 20, output: 4 << 20 }
     }
 }
 
+/// A second, less what starting a program and reading its files takes.
+const TIME: Duration = Duration::from_millis(800);
 /// Steps for each value of the conversation, beside one a byte: a message may be looked at from every other of a long
 /// conversation, and long ones are copied some times.
-const STEPS_A_VALUE: u64 = 2_000;
+const STEPS_A_VALUE: u64 = 4_000;
+/// The most of these: what takes about half a second.
+const MOST_STEPS_FOR_VALUES: u64 = 16_000_000;
+/// Nanoseconds for each byte that the conversation holds, about its step's.
+const NANOSECONDS_A_BYTE: u64 = 30;
 /// Bytes of memory and of output for each that the conversation holds.
 const TIMES: usize = 4;
 
@@ -147,7 +160,7 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 
 fn render(body: &ast::Body, input: Input, limits: Limits) -> Result<Rendered> {
     // The conversation is there already and is what its owner wants rendered: it has no limit.
-    meter::begin(u64::MAX, usize::MAX);
+    meter::begin(u64::MAX, usize::MAX, None);
     let mut variables = value::Dict::default();
     for (name, text) in input.tokens {
         variables.insert(value::Value::str(name)?, value::Value::str(text)?)?;
@@ -159,8 +172,11 @@ fn render(body: &ast::Body, input: Input, limits: Limits) -> Result<Rendered> {
     }
     let held = meter::held();
     let room = |limit: usize| limit.saturating_add(held.saturating_mul(TIMES));
-    let steps = count.saturating_mul(STEPS_A_VALUE).saturating_add(u64::try_from(held).unwrap_or(u64::MAX));
-    meter::begin(limits.steps.saturating_add(steps), room(limits.memory));
+    let bytes = u64::try_from(held).unwrap_or(u64::MAX);
+    let steps = count.saturating_mul(STEPS_A_VALUE).min(MOST_STEPS_FOR_VALUES).saturating_add(bytes);
+    let more = Duration::from_nanos(bytes.saturating_mul(NANOSECONDS_A_BYTE));
+    let time = limits.time.map(|time| time.saturating_add(more));
+    meter::begin(limits.steps.saturating_add(steps), room(limits.memory), time);
     let mut run = run::Run::new(variables, input.now, room(limits.output))?;
     run.template(body)?;
     let (text, content) = std::mem::take(&mut run.out).into_parts();

@@ -20,7 +20,8 @@ fn wrong(op: &str, left: &Value, right: &Value) -> Error {
     Error::value(format!("`{op}` can't be done with a {} and a {}", left.type_name(), right.type_name()))
 }
 
-fn too_large() -> Error {
+/// The error for whole numbers that Python would have.
+pub(super) fn too_large() -> Error {
     Error::new(Kind::Limit, "a whole number of more than 127 bits")
 }
 
@@ -259,13 +260,14 @@ pub(super) fn slice(of: &Value, start: Option<&Value>, stop: Option<&Value>, ste
 }
 
 fn text_slice(text: &Text, cut: &Cut) -> Result<Value> {
-    spend(cut.count / 8)?;
     if cut.step == 1 {
         let start = usize::try_from(cut.start).unwrap_or(0);
         let (from, to) = (text.byte_of(start), text.byte_of(start.saturating_add(cut.count)));
         return Ok(Value::Str(text.slice(from..to)?));
     }
-    spend(text.len())?;
+    // Where its characters begin is a number each.
+    let _held = super::meter::Held::new(text.num_chars().saturating_mul(size_of::<usize>()))?;
+    spend(text.len() / 2)?;
     let mut out = Builder::new();
     let borders: Vec<usize> = text.as_str().char_indices().map(|(i, _)| i).chain([text.len()]).collect();
     for i in cut.indices() {

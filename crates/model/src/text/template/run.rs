@@ -120,7 +120,7 @@ impl Run {
 
     pub(super) fn set(&mut self, name: &str, value: Value) -> Result<()> {
         let Some(scope) = self.scopes.get_mut(self.scope) else { return Ok(()) };
-        spend(scope.names.len() / 8)?;
+        spend((1 + scope.names.len() / 8) * (1 + name.len() / 64))?;
         if let Some((_, old)) = scope.names.iter_mut().find(|(n, _)| n == name) {
             *old = value;
             return Ok(());
@@ -133,7 +133,7 @@ impl Run {
     pub(super) fn lookup(&self, name: &str) -> Result<Value> {
         let mut at = self.scope;
         while let Some(scope) = self.scopes.get(at) {
-            spend(1 + scope.names.len() / 8)?;
+            spend((1 + scope.names.len() / 8) * (1 + name.len() / 64))?;
             if let Some((_, value)) = scope.names.iter().find(|(n, _)| n == name) {
                 return Ok(value.clone());
             }
@@ -207,7 +207,13 @@ impl Run {
         if matches!(value, Value::Loop(_)) {
             return Err(Error::value("a loop has no text"));
         }
-        value.print(&mut self.out)?;
+        match value {
+            Value::Object(i) => match self.objects.get(*i) {
+                Some(Object::Namespace(attributes)) => namespace(attributes, &mut self.out)?,
+                _ => value.print(&mut self.out)?,
+            },
+            _ => value.print(&mut self.out)?,
+        }
         self.within_output()
     }
 
@@ -375,6 +381,7 @@ impl Run {
         let Some(condition) = &state.code.condition else {
             return Ok(state.source.items.get(index).cloned());
         };
+        spend(1)?;
         while state.met.borrow().len() <= index {
             let Some(item) = state.source.items.get(state.asked.get()) else { break };
             state.asked.set(state.asked.get() + 1);
@@ -487,4 +494,10 @@ impl Run {
 fn take(named: &mut Vec<(String, Value)>, name: &str) -> Option<Value> {
     let i = named.iter().position(|(n, _)| n == name)?;
     Some(named.remove(i).1)
+}
+
+fn namespace(attributes: &Dict, out: &mut Builder) -> Result<()> {
+    out.push_str("<Namespace ", false)?;
+    attributes.repr(out)?;
+    out.push_str(">", false)
 }

@@ -1,6 +1,7 @@
 //! Where chat templates are: in a GGUF file, in a model's folder, or alone in a file.
 
 use super::super::CodecError;
+use super::super::codec::is_file;
 use super::{Limits, Template};
 use serde_json::Value;
 use std::fs::File;
@@ -38,7 +39,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// The templates at `path`: a GGUF file, the folder of a Hugging Face model, or a template itself.
+    /// The templates at `path`: a GGUF file, the folder of a Hugging Face model, a JSON file of it with a field
+    /// `chat_template`, or a template itself.
     ///
     /// # Errors
     /// When nothing is there, or what is wrong with it.
@@ -46,15 +48,20 @@ impl Source {
         let source = if path.is_dir() {
             folder(path)?
         } else {
+            is_file(path)?;
             let mut magic = [0; 4];
             let io = |source| CodecError::Io { path: path.into(), source };
             let count = File::open(path).map_err(io)?.take(4).read(&mut magic).map_err(io)?;
             let is_gguf = path.extension().is_some_and(|e| e == "gguf") || (count == 4 && magic == *b"GGUF");
-            if is_gguf { in_gguf(&gguf::File::open(path)?)? } else { alone(path)? }
+            let is_json = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json"));
+            match is_gguf {
+                true => in_gguf(&gguf::File::open(path)?)?,
+                false if is_json => json_alone(path)?,
+                false => alone(path)?,
+            }
         };
         if source.templates.is_empty() {
-            let what =
-                "there is no chat template\n  help: give a .jinja file, or the model as its makers have published it";
+            let what = "there is no chat template in it\n  help: give a .jinja file, or the model as its makers have published it";
             return Err(wrong(path, what));
         }
         Ok(source)
@@ -98,7 +105,9 @@ fn text(path: &Path, most: u64) -> Result<String, CodecError> {
     file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
         let what = format!("it has more than {most} bytes, which is too much for such a file");
-        return Err(wrong(path, what));
+        let help =
+            "give a GGUF file, a model's folder, its tokenizer_config.json or a .jinja file of some thousand bytes";
+        return Err(wrong(path, format!("{what}\n  help: {help}")));
     }
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
@@ -116,6 +125,24 @@ fn template_text(path: &Path) -> Result<String, CodecError> {
 fn alone(path: &Path) -> Result<Source, CodecError> {
     let template = (DEFAULT.to_string(), path.display().to_string(), template_text(path)?);
     Ok(Source { path: path.into(), templates: vec![template], tokens: Vec::new() })
+}
+
+/// The templates of one JSON file of a folder, such as tokenizer_config.json.
+fn json_alone(path: &Path) -> Result<Source, CodecError> {
+    let mut source = Source { path: path.into(), templates: Vec::new(), tokens: Vec::new() };
+    let json = json_of(path)?;
+    if json.get("chat_template").is_none_or(Value::is_null) {
+        let help = "give the model's tokenizer_config.json, a .jinja file, or the model itself";
+        return Err(wrong(path, format!("it has no field `chat_template`\n  help: {help}")));
+    }
+    from_json(path, &json, &mut source)?;
+    Ok(source)
+}
+
+fn json_of(path: &Path) -> Result<Value, CodecError> {
+    let text = text(path, LARGEST_JSON)?;
+    serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|e| wrong(path, format!("not valid JSON: {e}\n  help: get the file again")))
 }
 
 fn in_gguf(file: &gguf::File) -> Result<Source, CodecError> {
@@ -162,9 +189,7 @@ fn folder(path: &Path) -> Result<Source, CodecError> {
         if !file.exists() {
             continue;
         }
-        let json: Value = serde_json::from_str(&text(&file, LARGEST_JSON)?)
-            .map_err(|e| wrong(&file, format!("not valid JSON: {e}\n  help: get the file again")))?;
-        from_json(&file, &json, &mut source)?;
+        from_json(&file, &json_of(&file)?, &mut source)?;
     }
     Ok(source)
 }

@@ -1,7 +1,7 @@
 //! Strings as Python's methods change them.
 
 use super::error::{Error, Result};
-use super::meter::{spend, spend_bytes};
+use super::meter::{spend, spend_chars, spend_search};
 use super::text::{Builder, Text};
 use super::value::Value;
 use std::collections::HashSet;
@@ -25,10 +25,9 @@ pub(super) enum Ends {
 /// `text` without the characters of `chars`, or white space, at its ends.
 pub(super) fn strip(text: &Text, chars: Option<&str>, ends: Ends) -> Result<Text> {
     let s = text.as_str();
-    spend_bytes(s.len())?;
     let many: Option<HashSet<char>> = match chars {
         Some(chars) if chars.len() > FEW => {
-            spend(chars.len())?;
+            spend(chars.len().saturating_mul(2))?;
             Some(chars.chars().collect())
         }
         _ => None,
@@ -40,13 +39,18 @@ pub(super) fn strip(text: &Text, chars: Option<&str>, ends: Ends) -> Result<Text
     };
     let start = if ends == Ends::Right { 0 } else { s.len() - s.trim_start_matches(goes).len() };
     let end = if ends == Ends::Left { s.len() } else { s.trim_end_matches(goes).len() };
+    let gone = s.len() - end.max(start) + start;
+    spend(if chars.is_some() { gone } else { gone / 4 })?;
     text.slice(start..end.max(start))
 }
 
 /// The parts between separators, or between white space; at most `most` cuts.
 pub(super) fn split(text: &Text, separator: Option<&str>, most: usize) -> Result<Vec<Value>> {
     let s = text.as_str();
-    spend_bytes(s.len())?;
+    match separator {
+        Some(separator) => spend_search(s.len().saturating_add(separator.len()))?,
+        None => spend_chars(s.len())?,
+    }
     let mut parts = Vec::new();
     let mut push = |start: usize, end: usize| -> Result<()> {
         spend(1)?;
@@ -90,7 +94,10 @@ pub(super) fn split(text: &Text, separator: Option<&str>, most: usize) -> Result
 /// `split` from the right.
 pub(super) fn split_right(text: &Text, separator: Option<&str>, most: usize) -> Result<Vec<Value>> {
     let s = text.as_str();
-    spend_bytes(s.len())?;
+    match separator {
+        Some(separator) => spend_search(s.len().saturating_add(separator.len()))?,
+        None => spend_chars(s.len())?,
+    }
     let mut parts = Vec::new();
     let mut end = s.len();
     let mut push = |start: usize, end: usize| -> Result<()> {
@@ -133,7 +140,7 @@ pub(super) fn split_right(text: &Text, separator: Option<&str>, most: usize) -> 
 /// The lines of `text`, with their ends where `keep` says so.
 pub(super) fn lines(text: &Text, keep: bool) -> Result<Vec<Text>> {
     let s = text.as_str();
-    spend_bytes(s.len())?;
+    spend_chars(s.len())?;
     let ends =
         |c: char| matches!(c, '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}');
     let mut lines = Vec::new();
@@ -161,21 +168,69 @@ pub(super) fn capitalize(text: &Text) -> Result<Text> {
         let mut rest = part;
         if std::mem::take(&mut is_first) {
             let mut chars = part.chars();
-            out.extend(chars.next().into_iter().flat_map(char::to_uppercase));
+            if let Some(first) = chars.next() {
+                title_case(first, &mut out);
+            }
             rest = chars.as_str();
         }
         out + &rest.to_lowercase()
     })
 }
 
-/// Each word's first letter as a capital, the others small; `begins` says after which characters a word begins.
-pub(super) fn title(text: &Text, begins: fn(char) -> bool) -> Result<Text> {
+/// Whether `c` is a capital or a small letter, or one of the letters that are both.
+pub(super) fn is_cased(c: char) -> bool {
+    c.is_lowercase() || c.is_uppercase() || is_both(c)
+}
+
+/// Letters of which a part is a capital and a part is small.
+fn is_both(c: char) -> bool {
+    let code = u32::from(c);
+    matches!(code, 0x1c5 | 0x1c8 | 0x1cb | 0x1f2 | 0x1fbc | 0x1fcc | 0x1ffc)
+        || (matches!(code, 0x1f88..=0x1faf) && code & 8 != 0)
+}
+
+/// Appends `c` as Unicode writes it at the start of a word.
+pub(super) fn title_case(c: char, out: &mut String) {
+    let code = u32::from(c);
+    let one = match code {
+        0x1c4..=0x1c6 => 0x1c5,
+        0x1c7..=0x1c9 => 0x1c8,
+        0x1ca..=0x1cc => 0x1cb,
+        0x1f1..=0x1f3 => 0x1f2,
+        0x1f80..=0x1faf => code | 8,
+        0x1fb3 | 0x1fbc => 0x1fbc,
+        0x1fc3 | 0x1fcc => 0x1fcc,
+        0x1ff3 | 0x1ffc => 0x1ffc,
+        // Georgian has capitals, and no word begins with one.
+        0x10d0..=0x10fa | 0x10fd..=0x10ff => code,
+        _ => return several(c, out),
+    };
+    out.extend(char::from_u32(one));
+}
+
+/// Appends the capital of `c`, of several letters only the first as one.
+fn several(c: char, out: &mut String) {
+    let mut capital = c.to_uppercase();
+    out.extend(capital.next());
+    match u32::from(c) {
+        // Ligatures become a capital and a small letter.
+        0xdf | 0x587 | 0xfb00..=0xfb17 => out.extend(capital.flat_map(char::to_lowercase)),
+        // An iota below a letter stays below it.
+        0x1fb2 | 0x1fb4 | 0x1fb7 | 0x1fc2 | 0x1fc4 | 0x1fc7 | 0x1ff2 | 0x1ff4 | 0x1ff7 => {
+            out.extend(capital.map(|c| if c == '\u{399}' { '\u{345}' } else { c }));
+        }
+        _ => out.extend(capital),
+    }
+}
+
+/// Each word's first letter as `first` writes it, the others small; `begins` says after which characters a word begins.
+pub(super) fn title(text: &Text, first: fn(char, &mut String), begins: fn(char) -> bool) -> Result<Text> {
     let mut at_begin = true;
     text.map(|part| {
         let mut out = String::with_capacity(part.len());
         for c in part.chars() {
             if at_begin {
-                out.extend(c.to_uppercase())
+                first(c, &mut out)
             } else {
                 out.extend(c.to_lowercase())
             }
@@ -187,9 +242,15 @@ pub(super) fn title(text: &Text, begins: fn(char) -> bool) -> Result<Text> {
 
 /// Capitals small and small letters capital.
 pub(super) fn swap_case(part: &str) -> String {
-    let swap =
-        |c: char| -> String { if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() } };
-    part.chars().map(swap).collect()
+    let mut out = String::with_capacity(part.len());
+    for c in part.chars() {
+        if c.is_uppercase() {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+    }
+    out
 }
 
 /// `text` between `left` and `right` fills of `fill`.

@@ -5,13 +5,13 @@ use super::call::Given;
 use super::error::{Error, Kind, Result};
 use super::eval::holds;
 use super::filters;
-use super::meter::spend_bytes;
+use super::meter::{spend, spend_bytes, spend_chars};
 use super::operate::binary;
 use super::run::Run;
 use super::value::{Value, equal};
 use std::rc::Rc;
 
-const NAMES: [&str; 38] = [
+pub(super) const NAMES: [&str; 38] = [
     "odd",
     "even",
     "divisibleby",
@@ -59,6 +59,7 @@ pub(super) fn is_known(name: &str) -> bool {
 
 /// Whether `value is name(given)`.
 pub(super) fn check(run: &mut Run, name: &str, value: &Value, given: Given) -> Result<bool> {
+    spend(1)?;
     let comparison = match name {
         "eq" | "equalto" | "==" => Some(Compare::Eq),
         "ne" | "!=" => Some(Compare::Ne),
@@ -104,7 +105,7 @@ pub(super) fn check(run: &mut Run, name: &str, value: &Value, given: Given) -> R
         "number" => value.number().is_some(),
         "lower" | "upper" => {
             let text = value.to_text()?;
-            spend_bytes(text.len().saturating_mul(2))?;
+            spend_chars(text.len())?;
             let (mut lower, mut upper) = (false, false);
             for c in text.as_str().chars() {
                 lower |= c.is_lowercase();
@@ -146,16 +147,32 @@ pub(super) fn check(run: &mut Run, name: &str, value: &Value, given: Given) -> R
     })
 }
 
-/// Whether they are one object, as far as that can be told.
+/// Whether they are one object, as far as that can be told: of equal strings and numbers Python may make one object
+/// or several.
 fn same(a: &Value, b: &Value) -> Result<bool> {
     Ok(match (a, b) {
         (Value::None, Value::None) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
-        (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => Rc::ptr_eq(a, b),
+        (Value::List(a), Value::List(b)) => Rc::ptr_eq(a, b),
+        (Value::Tuple(a), Value::Tuple(b)) => Rc::ptr_eq(a, b) || (a.items.is_empty() && b.items.is_empty()),
         (Value::Dict(a), Value::Dict(b)) => Rc::ptr_eq(a, b),
-        (Value::Int(a), Value::Int(b)) => a == b,
-        (Value::Str(a), Value::Str(b)) => a.as_str() == b.as_str(),
+        (Value::Int(a), Value::Int(b)) if a != b || (-5..=256).contains(a) => a == b,
+        (Value::Float(a), Value::Float(b)) if a != b => false,
+        (Value::Str(a), Value::Str(b)) if a.is_same(b) || a.len() < 2 => a.as_str() == b.as_str(),
+        (Value::Str(a), Value::Str(b)) => {
+            spend_bytes(a.len().min(b.len()))?;
+            if a.as_str() == b.as_str() {
+                return Err(unsure());
+            }
+            false
+        }
+        (Value::Int(_), Value::Int(_)) | (Value::Float(_), Value::Float(_)) => return Err(unsure()),
         (Value::Object(_), _) | (Value::Macro(_), _) | (Value::Function(_), _) => equal(a, b)?,
         _ => false,
     })
+}
+
+fn unsure() -> Error {
+    let what = "`sameas` of equal strings, floats or large numbers: these may be one object in Python, or several; compare with `==`";
+    Error::new(Kind::Refused, what)
 }

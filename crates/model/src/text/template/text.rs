@@ -5,7 +5,7 @@
 //! holds `<|im_start|>system` stays text.
 
 use super::error::Result;
-use super::meter::{Held, spend, spend_bytes, spent_bytes};
+use super::meter::{Held, spend, spend_chars, spend_search, spent};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -42,6 +42,11 @@ impl Text {
         Ok(builder.finish())
     }
 
+    /// Whether both are one string in memory.
+    pub(super) fn is_same(&self, other: &Text) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(super) fn as_str(&self) -> &str {
         &self.0.text
     }
@@ -55,7 +60,7 @@ impl Text {
         if self.0.is_ascii {
             return self.len();
         }
-        spent_bytes(self.len());
+        spent(1 + self.len() / 64);
         self.as_str().chars().count()
     }
 
@@ -64,7 +69,7 @@ impl Text {
         if self.0.is_ascii {
             return index.min(self.len());
         }
-        spent_bytes(index.min(self.len()));
+        spent(1 + index.min(self.len()) / 16);
         self.as_str().char_indices().nth(index).map_or(self.len(), |(byte, _)| byte)
     }
 
@@ -73,7 +78,7 @@ impl Text {
         if self.0.is_ascii {
             return byte;
         }
-        spent_bytes(byte);
+        spent(1 + byte / 64);
         self.as_str().get(..byte).map_or(0, |s| s.chars().count())
     }
 
@@ -107,8 +112,8 @@ impl Text {
     /// It in pieces through `change`, which sees text of one origin at a time, and not much of it, so that what comes
     /// of it is counted before there is more.
     pub(super) fn map(&self, mut change: impl FnMut(&str) -> String) -> Result<Text> {
-        // Character by character it takes longer than copying.
-        spend_bytes(self.len().saturating_mul(3))?;
+        spend_chars(self.len())?;
+        spend(self.0.content.len())?;
         let mut builder = Builder::new();
         for (range, is_content) in self.runs() {
             let mut rest = self.part(range);
@@ -159,8 +164,14 @@ impl Builder {
             return Ok(());
         }
         self.held.grow(text.len().saturating_mul(count))?;
-        for _ in 0..count {
-            self.text.push_str(text);
+        let start = self.text.len();
+        self.text.push_str(if count > 0 { text } else { "" });
+        let mut have = count.min(1);
+        while have < count {
+            // As much as is there already, or what is missing.
+            let more = have.min(count - have);
+            self.text.extend_from_within(start..start + text.len() * more);
+            have += more;
         }
         Ok(())
     }
@@ -195,6 +206,8 @@ impl Builder {
 
     pub(super) fn finish(mut self) -> Text {
         self.held.add(size_of::<Inner>() + BESIDE);
+        // It is looked at once more, and given back to the allocator.
+        spent(2 + self.text.len() / 64);
         let is_ascii = self.text.is_ascii();
         Text(Rc::new(Inner { text: self.text, content: self.content, is_ascii, _held: self.held }))
     }
@@ -207,7 +220,7 @@ impl Builder {
 
 /// `text` with each `from` that stands apart replaced by `to`, at most `most` of them.
 pub(super) fn replace(text: &Text, from: &Text, to: &Text, most: usize) -> Result<Text> {
-    spend_bytes(text.len())?;
+    spend_search(text.len().saturating_add(from.len()))?;
     let mut builder = Builder::new();
     let mut at = 0;
     for (start, found) in text.as_str().match_indices(from.as_str()).take(most) {

@@ -2,7 +2,7 @@
 
 use super::ast::{For, Macro};
 use super::error::{Error, Kind, Result};
-use super::meter::{Held, spend, spend_bytes};
+use super::meter::{Held, spend, spend_bytes, spend_search, spent};
 use super::text::{Builder, Text};
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
@@ -81,6 +81,8 @@ pub(super) struct LoopState {
 
 impl List {
     pub(super) fn new(items: Vec<Value>) -> Result<Rc<List>> {
+        // Each was cloned, and is dropped.
+        spend(items.len() / 2)?;
         let held = Held::new(items.len().saturating_mul(size_of::<Value>()) + size_of::<List>())?;
         let depth = deeper(items.iter().map(Value::depth).max().unwrap_or(0))?;
         Ok(Rc::new(List { items, depth, _held: held }))
@@ -88,11 +90,24 @@ impl List {
 }
 
 impl Dict {
+    /// Appends `repr(x)`.
+    pub(super) fn repr(&self, out: &mut Builder) -> Result<()> {
+        out.push_str("{", false)?;
+        for (i, (key, value)) in self.entries.iter().enumerate() {
+            out.push_str(if i > 0 { ", " } else { "" }, false)?;
+            key.repr(out)?;
+            out.push_str(": ", false)?;
+            value.repr(out)?;
+        }
+        out.push_str("}", false)
+    }
+
     pub(super) fn get(&self, key: &Value) -> Result<Option<&Value>> {
         Ok(self.find(key)?.and_then(|i| self.entries.get(i)).map(|(_, value)| value))
     }
 
     pub(super) fn get_str(&self, key: &str) -> Option<&Value> {
+        spent(1 + key.len() / 32);
         if self.entries.len() > INDEXED {
             return self.index.get(key).and_then(|i| self.entries.get(*i)).map(|(_, value)| value);
         }
@@ -102,7 +117,7 @@ impl Dict {
 
     fn find(&self, key: &Value) -> Result<Option<usize>> {
         if let (Value::Str(text), true) = (key, self.entries.len() > INDEXED) {
-            spend_bytes(text.len())?;
+            spend(2 + text.len() / 32)?;
             return Ok(self.index.get(text.as_str()).copied());
         }
         if matches!(key, Value::List(_) | Value::Dict(_)) {
@@ -128,6 +143,7 @@ impl Dict {
         let room = if let Value::Str(text) = &key { text.len() + 64 } else { 0 };
         let own = if self.entries.is_empty() { size_of::<Dict>() } else { 0 };
         self.held.grow(own + 2 * size_of::<Value>() + room)?;
+        spend(2)?;
         self.entries.push((key, value));
         let first = if self.entries.len() == INDEXED + 1 { 0 } else { self.entries.len() - 1 };
         if self.entries.len() > INDEXED {
@@ -169,6 +185,7 @@ impl Value {
     }
 
     pub(super) fn undefined(message: impl Into<String>) -> Value {
+        spent(4);
         // Whoever prints it needs no more, and a name in it may be long.
         let message: String = message.into().chars().take(200).collect();
         Value::Undefined(Kind::Undefined, message.into())
@@ -268,7 +285,6 @@ impl Value {
             },
             Value::Dict(dict) => dict.entries.iter().map(|(key, _)| key.clone()).collect(),
             Value::Str(text) => {
-                spend(text.len())?;
                 let mut items = Vec::new();
                 for (start, c) in text.as_str().char_indices() {
                     items.push(Value::Str(text.slice(start..start + c.len_utf8())?));
@@ -309,7 +325,12 @@ impl Value {
 
     /// Appends `repr(x)`.
     pub(super) fn repr(&self, out: &mut Builder) -> Result<()> {
-        spend(1)?;
+        // A number is worked out digit by digit.
+        spend(match self {
+            Value::Float(_) => 8,
+            Value::Int(_) | Value::Range(..) => 3,
+            _ => 1,
+        })?;
         match self {
             Value::Undefined(..) => out.push_str("Undefined", false),
             Value::None => out.push_str("None", false),
@@ -325,16 +346,7 @@ impl Value {
                 out.push_str(kind, false)?;
                 between(&list.items, "([", "])", out)
             }
-            Value::Dict(dict) => {
-                out.push_str("{", false)?;
-                for (i, (key, value)) in dict.entries.iter().enumerate() {
-                    out.push_str(if i > 0 { ", " } else { "" }, false)?;
-                    key.repr(out)?;
-                    out.push_str(": ", false)?;
-                    value.repr(out)?;
-                }
-                out.push_str("}", false)
-            }
+            Value::Dict(dict) => dict.repr(out),
             Value::Range(start, stop, 1) => out.push_str(&format!("range({start}, {stop})"), false),
             Value::Range(start, stop, step) => out.push_str(&format!("range({start}, {stop}, {step})"), false),
             Value::Macro(macro_value) => out.push_str(&format!("<Macro '{}'>", macro_value.code.name), false),
@@ -373,6 +385,7 @@ fn between(items: &[Value], begin: &str, end: &str, out: &mut Builder) -> Result
 
 fn quoted(text: &Text, out: &mut Builder) -> Result<()> {
     let s = text.as_str();
+    spend_search(s.len())?;
     let quote = if s.contains('\'') && !s.contains('"') { '"' } else { '\'' };
     let mark = if quote == '"' { "\"" } else { "'" };
     out.push_str(mark, false)?;
@@ -390,12 +403,20 @@ fn escaped(part: &str, quote: char) -> String {
             '\t' => to.push_str("\\t"),
             c if c == quote => to.extend(['\\', c]),
             c if is_printable(c) => to.push(c),
-            c if c < '\u{100}' => to.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if c < '\u{10000}' => to.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => to.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c if c < '\u{100}' => hex(&mut to, "\\x", u32::from(c), 2),
+            c if c < '\u{10000}' => hex(&mut to, "\\u", u32::from(c), 4),
+            c => hex(&mut to, "\\U", u32::from(c), 8),
         }
     }
     to
+}
+
+/// Appends `number` in `digits` hexadecimal digits behind `mark`.
+pub(super) fn hex(to: &mut String, mark: &str, number: u32, digits: u32) {
+    to.push_str(mark);
+    for place in (0..digits).rev() {
+        to.extend(char::from_digit(number >> (4 * place) & 15, 16));
+    }
 }
 
 /// What Python shows as it is: no control or format character, no space but the plain one.
@@ -502,7 +523,7 @@ pub(super) fn compare(a: &Value, b: &Value) -> Result<Option<Ordering>> {
 pub(super) fn contains(haystack: &Value, needle: &Value) -> Result<bool> {
     match (haystack, needle) {
         (Value::Str(text), Value::Str(part)) => {
-            spend_bytes(text.len())?;
+            spend_search(text.len().saturating_add(part.len()))?;
             Ok(text.as_str().contains(part.as_str()))
         }
         (Value::Str(_), other) => {

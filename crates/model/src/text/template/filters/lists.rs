@@ -2,7 +2,7 @@
 
 use super::super::call::Given;
 use super::super::error::{At, Error, Result};
-use super::super::meter::{Held, spend};
+use super::super::meter::{Held, spend, spend_chars};
 use super::super::methods;
 use super::super::operate::{add, index};
 use super::super::run::Run;
@@ -25,6 +25,7 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
             let [between, attribute] = given.some(name, ["d", "attribute"])?;
             let between = between.map_or_else(|| Value::str(""), Ok)?.to_text()?;
             let mut items = value.iterate()?.items.clone();
+            spend(items.len() / 2)?;
             if let Some(attribute) = attribute.filter(|a| !matches!(a, Value::None)) {
                 items = items.iter().map(|item| at(run, item, &attribute)).collect::<Result<_>>()?;
             }
@@ -94,6 +95,7 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
             let [attribute, start] = given.some(name, ["attribute", "start"])?;
             let mut sum = start.unwrap_or(Value::Int(0));
             for item in &value.iterate()?.items {
+                spend(1)?;
                 let item = match &attribute {
                     None | Some(Value::None) => item.clone(),
                     Some(attribute) => at(run, item, attribute)?,
@@ -112,6 +114,7 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
 fn at(run: &mut Run, item: &Value, attribute: &Value) -> Result<Value> {
     spend(1)?;
     let Value::Str(path) = attribute else { return run.item(item, attribute) };
+    spend_chars(path.len())?;
     let mut value = item.clone();
     for part in path.as_str().split('.') {
         spend(1)?;
@@ -137,9 +140,11 @@ fn keyed(
     Held::new(items.items.len().saturating_mul(2 * size_of::<Value>()))?;
     let mut keyed = Vec::with_capacity(items.items.len());
     for item in &items.items {
+        spend(2)?;
         let key = match attribute {
             None | Some(Value::None) => item.clone(),
             Some(Value::Str(names)) if several => {
+                spend_chars(names.len())?;
                 let names: Vec<Value> = names.as_str().split(',').map(Value::str).collect::<Result<_>>()?;
                 let parts = names.iter().map(|name| at(run, item, name).and_then(|v| plain(v, case)));
                 Value::list(parts.collect::<Result<_>>()?)?
@@ -226,6 +231,7 @@ fn dictsort(value: &Value, given: Given) -> Result<Value> {
     };
     let mut items = Vec::new();
     for (pair, (key, entry)) in methods::pairs(dict)?.into_iter().zip(&dict.entries) {
+        spend(1)?;
         let sorted_by = if place == 0 { key } else { entry };
         items.push((plain(sorted_by.clone(), is_true(case.as_ref()))?, pair));
     }

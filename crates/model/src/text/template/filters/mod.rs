@@ -7,14 +7,15 @@ use super::call::Given;
 use super::error::{Error, Kind, Result};
 use super::format;
 use super::json::tojson;
-use super::meter::spend_bytes;
+use super::meter::{spend, spend_chars};
 use super::methods;
 use super::operate::{self, index};
 use super::run::Run;
 use super::strings;
 use super::value::Value;
+use std::num::IntErrorKind;
 
-const NAMES: [&str; 45] = [
+pub(super) const NAMES: [&str; 45] = [
     "abs",
     "attr",
     "batch",
@@ -61,7 +62,7 @@ const NAMES: [&str; 45] = [
     "unique",
     "upper",
 ];
-const MORE: [&str; 2] = ["urlencode", "wordcount"];
+pub(super) const MORE: [&str; 2] = ["urlencode", "wordcount"];
 /// jinja2's, for pages of the web and for chance, which no chat template needs.
 const REFUSED: [&str; 7] = ["filesizeformat", "pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr"];
 
@@ -72,9 +73,7 @@ pub(super) fn is_known(name: &str) -> bool {
 
 /// `value | name(given)`.
 pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> Result<Value> {
-    if let Value::Str(text) = value {
-        spend_bytes(text.len().saturating_mul(2))?;
-    }
+    spend(3)?;
     match name {
         "capitalize" | "center" | "indent" | "lower" | "replace" | "title" | "trim" | "truncate" | "upper"
         | "urlencode" | "wordcount" | "e" | "escape" | "forceescape" => words::apply(name, value, given),
@@ -147,7 +146,7 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
             let [default] = given.some(name, ["default"])?;
             value.defined()?;
             let default = default.unwrap_or(Value::Float(0.0));
-            Ok(value.number().or_else(|| parsed(value)).map_or(default, Value::Float))
+            Ok(value.number().map_or_else(|| parsed(value), |f| Ok(Some(f)))?.map_or(default, Value::Float))
         }
         "round" => round(value, given),
         _ if REFUSED.contains(&name) => {
@@ -163,15 +162,31 @@ pub(super) fn is_true(value: Option<&Value>) -> bool {
 }
 
 /// A string as a float, as Python reads it.
-fn parsed(value: &Value) -> Option<f64> {
-    let Value::Str(text) = value else { return None };
+fn parsed(value: &Value) -> Result<Option<f64>> {
+    let Value::Str(text) = value else { return Ok(None) };
+    spend_chars(text.len().saturating_mul(2))?;
     let text = text.as_str().trim_matches(strings::is_space);
+    if !has_digits_around(text) {
+        return Ok(None);
+    }
     let number = text.replace('_', "");
     let is_plain = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
     let lower = number.trim_start_matches(['+', '-']).to_ascii_lowercase();
     let is_word = ["inf", "infinity", "nan"].contains(&lower.as_str());
     let is_number = number.chars().all(is_plain) && number.contains(|c: char| c.is_ascii_digit());
-    if is_word || is_number { number.parse().ok() } else { None }
+    Ok(if is_word || is_number { number.parse().ok() } else { None })
+}
+
+/// Whether each `_` of a number stands between two digits, as Python wants it.
+fn has_digits_around(number: &str) -> bool {
+    let (mut before, mut rest) = (false, number.chars().peekable());
+    while let Some(c) = rest.next() {
+        if c == '_' && !(before && rest.peek().is_some_and(char::is_ascii_alphanumeric)) {
+            return false;
+        }
+        before = c.is_ascii_alphanumeric();
+    }
+    true
 }
 
 fn int(value: &Value, given: Given) -> Result<Value> {
@@ -180,7 +195,10 @@ fn int(value: &Value, given: Given) -> Result<Value> {
     let base = base.map_or(Ok(10), |base| index(&base))?;
     value.defined()?;
     if let Value::Str(text) = value {
-        let text = text.as_str().trim_matches(strings::is_space).replace('_', "").to_lowercase();
+        spend_chars(text.len().saturating_mul(3))?;
+        let text = text.as_str().trim_matches(strings::is_space);
+        let is_plain = has_digits_around(text);
+        let text = text.replace('_', "").to_lowercase();
         let (sign, digits) = text.strip_prefix('-').map_or(("", text.trim_start_matches('+')), |d| ("-", d));
         let digits = match base {
             16 => digits.trim_start_matches("0x"),
@@ -189,46 +207,73 @@ fn int(value: &Value, given: Given) -> Result<Value> {
             _ => digits,
         };
         let base = u32::try_from(base).ok().filter(|base| (2..=36).contains(base));
-        let whole = base.and_then(|base| i128::from_str_radix(&format!("{sign}{digits}"), base).ok());
-        if let Some(whole) = whole.filter(|_| !digits.starts_with(['+', '-'])) {
-            return Ok(Value::Int(whole));
+        let base = base.filter(|_| is_plain && !digits.starts_with(['+', '-']));
+        match base.map(|base| i128::from_str_radix(&format!("{sign}{digits}"), base)) {
+            Some(Ok(whole)) => return Ok(Value::Int(whole)),
+            Some(Err(e)) if matches!(e.kind(), IntErrorKind::PosOverflow | IntErrorKind::NegOverflow) => {
+                return Err(operate::too_large());
+            }
+            _ => {}
         }
+        // What is beyond any float is no number to Python either.
+        return match parsed(value)? {
+            Some(f) if f.is_finite() => format::truncated(f).map(Value::Int),
+            _ => Ok(default),
+        };
     }
     if let Some(whole) = value.int() {
         return Ok(Value::Int(whole));
     }
-    let float = value.number().or_else(|| parsed(value));
-    Ok(float.and_then(|f| format::truncated(f).ok()).map_or(default, Value::Int))
+    match value.number() {
+        Some(f) if !f.is_nan() => format::truncated(f).map(Value::Int),
+        _ => Ok(default),
+    }
 }
 
 fn round(value: &Value, given: Given) -> Result<Value> {
     let [precision, method] = given.some("round", ["precision", "method"])?;
-    let precision = precision.map_or(Ok(0), |p| index(&p))?.clamp(-400, 300);
+    let precision = precision.map_or(Ok(0), |p| index(&p))?.clamp(-400, 400);
     let method = method.map_or_else(|| Value::str("common"), Ok)?.to_text()?;
     let number =
         value.number().ok_or_else(|| operate::positive(value).err().unwrap_or_else(|| Error::value("no number")))?;
+    format::spend_digits(number, usize::try_from(precision).unwrap_or(0))?;
     let scale = 10f64.powi(i32::try_from(precision).unwrap_or(0));
     match method.as_str() {
         "common" => {
             if let (Some(whole), 0..) = (value.int(), precision) {
                 return Ok(Value::Int(whole));
             }
+            if let (Some(whole), Ok(places)) = (value.int(), u32::try_from(-precision)) {
+                return rounded_to(whole, places).map(Value::Int);
+            }
             if !number.is_finite() {
                 return Ok(Value::Float(number));
             }
             let rounded = match usize::try_from(precision) {
                 Ok(places) => format!("{number:.places$}").parse().unwrap_or(number),
+                // No float has so many digits before the point.
+                Err(_) if precision < -309 => 0f64.copysign(number),
                 Err(_) => (number * scale).round_ties_even() / scale,
             };
-            match value.int() {
-                Some(_) => format::truncated(rounded).map(Value::Int),
-                None => Ok(Value::Float(rounded)),
-            }
+            Ok(Value::Float(rounded))
         }
-        "ceil" => Ok(Value::Float((number * scale).ceil() / scale)),
-        "floor" => Ok(Value::Float((number * scale).floor() / scale)),
+        "ceil" | "floor" => {
+            let scaled = number * scale;
+            if scale == 0.0 || !scaled.is_finite() {
+                return Err(Error::value("a number that is too large to round, or a precision beyond floats"));
+            }
+            Ok(Value::Float(if method.as_str() == "ceil" { scaled.ceil() } else { scaled.floor() } / scale))
+        }
         other => Err(Error::value(format!("`round` knows common, ceil and floor, and not `{}`", short(other)))),
     }
+}
+
+/// The nearest multiple of 10 to the power of `places`; of two the even one.
+fn rounded_to(whole: i128, places: u32) -> Result<i128> {
+    let Some(unit) = 10i128.checked_pow(places) else { return Ok(0) };
+    let (below, rest) = (whole.div_euclid(unit), whole.rem_euclid(unit));
+    let up = rest > unit - rest || (rest == unit - rest && below % 2 != 0);
+    (below + i128::from(up)).checked_mul(unit).ok_or_else(operate::too_large)
 }
 
 fn short(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use super::super::call::Given;
 use super::super::error::{Error, Result};
-use super::super::meter::{spend, spend_bytes};
+use super::super::meter::{spend, spend_chars};
 use super::super::operate::index;
 use super::super::strings::{self, Ends, capitalize, escaped, lines, padded, strip, title};
 use super::super::text::{Builder, Text, replace};
@@ -22,7 +22,6 @@ pub(super) fn apply(name: &str, value: &Value, given: Given) -> Result<Value> {
         return Err(Error::value(format!("`{name}` needs a string, and not a {}", value.type_name())));
     }
     let text = value.to_text()?;
-    spend_bytes(text.len())?;
     let changed = match name {
         "trim" => {
             let [chars] = given.some(name, ["chars"])?;
@@ -58,9 +57,14 @@ pub(super) fn apply(name: &str, value: &Value, given: Given) -> Result<Value> {
                 "capitalize" => capitalize(&text)?,
                 "lower" => text.map(str::to_lowercase)?,
                 "upper" => text.map(str::to_uppercase)?,
-                "title" => title(&text, |c| strings::is_space(c) || "-({[<".contains(c))?,
+                "title" => title(
+                    &text,
+                    |c, out| out.extend(c.to_uppercase()),
+                    |c| strings::is_space(c) || "-({[<".contains(c),
+                )?,
                 "urlencode" => text.map(url)?,
                 "wordcount" => {
+                    spend_chars(text.len())?;
                     let is_word = |c: char| c.is_alphanumeric() || c == '_';
                     let words = text.as_str().split(|c| !is_word(c)).filter(|word| !word.is_empty()).count();
                     return Ok(Value::Int(i128::try_from(words).unwrap_or(i128::MAX)));
@@ -138,7 +142,11 @@ fn url(part: &str) -> String {
     for byte in part.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'-' | b'~' | b'/' => out.push(char::from(byte)),
-            byte => out.push_str(&format!("%{byte:02X}")),
+            byte => {
+                let digit = |half: u8| char::from_digit(half.into(), 16).map(|c| c.to_ascii_uppercase());
+                out.push('%');
+                out.extend(digit(byte >> 4).into_iter().chain(digit(byte & 15)));
+            }
         }
     }
     out
