@@ -148,6 +148,18 @@ fn templates_come_from_files_folders_and_gguf() {
     model.file("additional_chat_templates/tool_use.jinja", "tools");
     assert_eq!(text(&[&model.path(), &talk], b""), "file <3>");
     assert_eq!(text(&[&model.path(), &talk, "--name", "tool_use"], b""), "tools");
+    // A JSON file of the folder is as good as the folder, and never a template itself.
+    let config = model.file("tokenizer_config.json", several.to_string());
+    assert_eq!(text(&[&config, &talk, "--name", "rag"], b""), "r<3>");
+    assert_eq!(text(&[&config, &talk], b""), "d");
+    let one = model.file("one.json", json!({"chat_template": "{{ eos_token }}!", "eos_token": "<4>"}).to_string());
+    let output = rondo(&[&one, &talk], b"");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), b"<4>!".as_slice()));
+    for (contents, said) in
+        [("{\"x\": 1}", "no field `chat_template`"), ("{{ 1 }}", "not valid JSON"), ("[]", "no field")]
+    {
+        refused(&[&model.file("other.json", contents), &talk], b"", 3, &["other.json", said, "help"]);
+    }
     model.file("tokenizer_config.json", r#"{"chat_template": 5}"#);
     refused(&[&model.path(), &talk], b"", 3, &["tokenizer_config.json", "`chat_template`"]);
     model.file("tokenizer_config.json", "{");
@@ -180,13 +192,28 @@ fn wrong_conversations_and_flags_are_named() {
         ("{}", "field `messages` is missing"),
         ("{\"messages\": 5}", "must be a list"),
         ("{\"messages\": [{}, \"x\"]}", "`messages[1]`"),
-        ("{\"messages\": [{\"content\": \"\\ud800\"}]}", "not valid JSON"),
+        ("{\"messages\": [{\"content\": \"\\ud800\"}]}", "half of a UTF-16 pair"),
+        ("{\"messages\": [{\"content\": \"\\udc00x\"}]}", "half of a UTF-16 pair"),
+        ("{\"messages\": [{\"content\": \"\\ud800\\u0041\"}]}", "half of a UTF-16 pair"),
     ] {
         refused(&[&file, &place.file("talk.json", input)], b"", 3, &["talk.json", said]);
     }
+    refused(
+        &[&place.file("empty.jinja", "{{ messages[0]['role'] }}"), "-"],
+        b"{\"messages\": []}",
+        3,
+        &["`messages` is empty"],
+    );
+    // Python takes the last of several, and some editors begin with a mark.
+    let twice = "\u{feff}{\"messages\": [{\"content\": \"one\", \"content\": \"two\"}], \"x\": 1, \"x\": 2}";
+    let output = rondo(&[&file, "-"], twice.as_bytes());
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (b"xtwo".as_slice(), b"".as_slice()));
+    refused(&[&file, "-"], b"\xff\xfe{\x00", 3, &["standard input", "UTF-16"]);
     refused(&[&file, "-"], &[b'['; 100_000], 3, &["standard input", "recursion limit"]);
-    refused(&[&file, "/nowhere.json"], b"", 3, &["/nowhere.json", "No such file"]);
-    refused(&["/nowhere.jinja", "-"], TALK.as_bytes(), 3, &["/nowhere.jinja", "No such file"]);
+    refused(&[&file, "/nowhere.json"], b"", 3, &["/nowhere.json", "No such file", "help: give a JSON file"]);
+    refused(&["/nowhere.jinja", "-"], TALK.as_bytes(), 3, &["/nowhere.jinja", "No such file", "help: give a GGUF"]);
+    let large = place.file("large.jinja", "x".repeat(300_000));
+    refused(&[&large, "-"], TALK.as_bytes(), 3, &["large.jinja", "262144 bytes", "help: give"]);
     refused(&[&place.file("bytes.jinja", b"ab\xffc"), "-"], TALK.as_bytes(), 3, &["bytes.jinja", "byte 2", "UTF-8"]);
     refused(&[&place.file("cut.gguf", "GGUF"), "-"], TALK.as_bytes(), 3, &["cut.gguf"]);
     refused(&[&file], b"", 2, &["CONVERSATION"]);

@@ -92,8 +92,85 @@ fn wrong_tokenizers_have_one_clear_error() {
     refused("empty", &place.file("model.bin", ""), &["model.bin", "empty"]);
     let text = rondo(&[&goldens().join("gpt2.json").display().to_string()], b"one\ntwo\xff");
     assert_eq!(text.status.code(), Some(3));
-    let id = rondo(&[&goldens().join("gpt2.json").display().to_string(), "--decode", "3 4 100000"], b"");
-    assert!(id.status.code() == Some(3) && String::from_utf8_lossy(&id.stderr).contains("id 3 is `100000`"));
+    assert!(String::from_utf8_lossy(&text.stderr).contains("help: these tokens are of text"));
+    let gpt2 = goldens().join("gpt2.json").display().to_string();
+    // A mistake of the command line's is another's than a file's.
+    for (words, input, code, said) in [
+        (vec!["3 4 100000"], "", 2, "id 3 is `100000`"),
+        (vec!["3", "4", "x"], "", 2, "id 3 is `x`"),
+        (vec![], "3 4 100000", 3, "standard input: id 3 is `100000`"),
+        (vec![",,"], "", 2, "id 1 is missing"),
+        (vec!["3,,4"], "", 2, "id 2 is missing"),
+        (vec!["3, 4,"], "", 2, "id 3 is missing"),
+        (vec![], "[3, , 4]", 3, "id 2 is missing"),
+        (vec!["-1"], "", 2, ""),
+    ] {
+        let words: Vec<_> = [gpt2.as_str(), "--decode"].into_iter().chain(words).collect();
+        let id = rondo(&words, input.as_bytes());
+        let error = String::from_utf8_lossy(&id.stderr).into_owned();
+        assert!(id.status.code() == Some(code) && error.contains(said), "{words:?} {input}: {error}");
+        assert!(error.contains("help") && id.stdout.is_empty(), "{words:?} {input}: {error}");
+    }
+    let same = text_of(&[&gpt2, "--decode", "3 4"]);
+    for ids in ["3,4", "[3, 4]", " 3\n4\n", "3 , 4"] {
+        assert_eq!(text_of(&[&gpt2, "--decode", ids]), same);
+    }
+    assert_eq!(text_of(&[&gpt2, "--decode", "[]"]), "");
+    refused("folder", &place.0.join("sub").display().to_string(), &["No such file", "help: give a GGUF file"]);
+}
+
+fn text_of(words: &[&str]) -> String {
+    text(words, b"")
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_are_refused() {
+    let place = Place::new("pipe");
+    let pipe = place.0.join("model.json").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    refused("pipe", &pipe, &["not a file", "help"]);
+}
+
+#[test]
+fn json_has_every_byte() {
+    let gpt2 = goldens().join("gpt2.json").display().to_string();
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    for (file, word) in
+        [(gpt2.clone(), "a\u{13080} the"), (goldens().join("llama2.json").display().to_string(), "the \u{13080} cat")]
+    {
+        let json: serde_json::Value = serde_json::from_str(&text(&[&file, "--json", word], b"")).unwrap();
+        let bytes: String = json["bytes"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+        assert_eq!((bytes, &json["lossy"]), (hex(word), &true.into()), "{json}");
+        assert!(json["pieces"].as_array().unwrap().contains(&"\u{fffd}".into()) && json["input_bytes"] == word.len());
+        let ids: Vec<String> = json["ids"].as_array().unwrap().iter().map(ToString::to_string).collect();
+        let whole = rondo(&[&file, "--json", "--decode", &ids.join(",")], b"");
+        let json: serde_json::Value = serde_json::from_slice(&whole.stdout).unwrap();
+        assert!(json["text"] == word && json["lossy"] == false && whole.stderr.is_empty(), "{json}");
+        let half = rondo(&[&file, "--json", "--decode", &ids[..ids.len() - 4].join(",")], b"");
+        let json: serde_json::Value = serde_json::from_slice(&half.stdout).unwrap();
+        let bytes: String = json["bytes"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+        assert!(hex(word).starts_with(&bytes), "{json}");
+    }
+    let part = rondo(&[&gpt2, "--json", "--decode", "176"], b"");
+    let json: serde_json::Value = serde_json::from_slice(&part.stdout).unwrap();
+    assert!(json["lossy"] == true && json["text"] == "\u{fffd}", "{json}");
+    assert!(String::from_utf8_lossy(&part.stderr).contains("warning"), "{json}");
+}
+
+#[test]
+fn what_a_vocabulary_leaves_out_is_said() {
+    let place = Place::new("lost");
+    let vocab = serde_json::json!({"<|end|>": 0, "a": 1, "b": 2});
+    let mut all: serde_json::Value = serde_json::from_str(&cases::with("gpt2", "/model/vocab", vocab)).unwrap();
+    all["model"]["merges"] = serde_json::json!([]);
+    let file = place.file("tokenizer.json", all.to_string());
+    let lost = rondo(&[&file, "axb\u{732b}x"], b"");
+    let said = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert_eq!((lost.status.code(), lost.stdout.as_slice()), (Some(0), b"1 2\n".as_slice()));
+    assert!(said.contains("warning") && said.contains("'x' (U+0078)") && said.contains("U+732B"), "{said}");
+    let whole = rondo(&[&file, "abba"], b"");
+    assert!(whole.status.success() && whole.stderr.is_empty());
 }
 
 /// KiB that a process needs before it has read anything.
@@ -217,17 +294,22 @@ fn wrong_vocabularies_of_gguf_are_named_with_their_place() {
 #[test]
 fn shared_vocabularies_through_the_binary() {
     let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/vocab");
+    let mut count = 0;
     for name in ["gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2"] {
         let file = shared.join(format!("ggml-vocab-{name}.gguf")).display().to_string();
-        let Ok(texts) = fs::read_to_string(format!("{file}.inp")) else {
-            println!("skipped: {file} isn't here");
+        if !shared.exists() {
+            println!("skipped: {name}, since there is no {}", shared.display());
             continue;
-        };
+        }
+        let texts = fs::read_to_string(format!("{file}.inp")).unwrap();
         let ids = fs::read_to_string(format!("{file}.out")).unwrap();
         // A few, since each opens the file anew; the library's test takes all.
         for (text_, ids) in texts.split("\n__ggml_vocab_test__\n").zip(ids.lines()).step_by(9) {
             assert_eq!(text(&[&file], text_.as_bytes()).trim(), ids.trim(), "{name}: {text_:?}");
             assert_eq!(text(&[&file, "--decode"], ids.as_bytes()), text_, "{name}");
+            count += 1;
         }
     }
+    // 46 texts of each vocabulary, one in nine.
+    assert_eq!(count, if shared.exists() { 30 } else { 0 });
 }

@@ -16,7 +16,7 @@ const LARGEST: u64 = 64 << 20;
 /// Show a conversation as the text that a model sees.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A GGUF file, the folder of a Hugging Face model, or a template (.jinja).
+    /// A GGUF file, the folder of a Hugging Face model, its tokenizer_config.json, or a template (.jinja).
     model: PathBuf,
     /// A JSON file, or - for standard input: an object with `messages`, and optionally `tools`, `documents`,
     /// `add_generation_prompt` or any other variable of the template.
@@ -39,7 +39,12 @@ pub fn run(args: Args) -> Outcome {
     let has_tools = conversation.get("tools").is_some_and(|tools| tools.as_array().is_none_or(|all| !all.is_empty()));
     let template = source.template(args.name.as_deref(), has_tools).map_err(failure)?;
     let input = Input { conversation: &conversation, tokens: &source.tokens, now: args.now.unwrap_or_else(now) };
-    let rendered = template.render(input).map_err(|e| bad_template(&e))?;
+    let is_empty = conversation.get("messages").and_then(Value::as_array).is_some_and(Vec::is_empty);
+    let hint = |e: &Error| is_empty && matches!(e.kind, Kind::Undefined | Kind::Value | Kind::Raised);
+    let rendered = template.render(input).map_err(|e| match hint(&e) {
+        true => Failure::bad_file(format!("{e}\n  help: `messages` is empty: give the template at least one message")),
+        false => bad_template(&e),
+    })?;
     if rendered.content.is_empty() && says_something(&conversation) {
         say("warning: no word of the conversation is in the text: the template leaves all of it out");
     }
@@ -78,11 +83,15 @@ fn conversation(path: &Path) -> Result<Map<String, Value>, Failure> {
         true => std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut bytes),
         false => File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)),
     };
-    read.map_err(|e| bad(e.to_string()))?;
+    let input = "give a JSON file with the conversation, or - for standard input";
+    read.map_err(|e| bad(format!("{e}\n  help: {input}")))?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > LARGEST {
-        return Err(bad(format!("more than {LARGEST} bytes, which is too long for a conversation")));
+        let what = format!("more than {LARGEST} bytes, which is too long for a conversation");
+        return Err(bad(format!("{what}\n  help: {input} of at most {} MiB", LARGEST >> 20)));
     }
-    let all: Value = serde_json::from_slice(&bytes).map_err(|e| bad(format!("not valid JSON: {e}{shape}")))?;
+    // Some editors begin a text with the mark of its byte order.
+    let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let all: Value = serde_json::from_slice(json).map_err(|e| bad(not_json(&e, json, shape)))?;
     let Value::Object(all) = all else { return Err(bad(format!("it must be an object{shape}"))) };
     match all.get("messages") {
         None => Err(bad(format!("field `messages` is missing{shape}"))),
@@ -92,6 +101,21 @@ fn conversation(path: &Path) -> Result<Map<String, Value>, Failure> {
         },
         Some(_) => Err(bad(format!("`messages` must be a list{shape}"))),
     }
+}
+
+/// What is wrong with a text that isn't JSON.
+fn not_json(error: &serde_json::Error, json: &[u8], shape: &str) -> String {
+    let said = error.to_string();
+    if said.contains("surrogate") || said.contains("unexpected end of hex escape") {
+        let help = "write the character itself, or both halves, such as \\ud83d\\ude00";
+        return format!(
+            "not valid JSON: {error}: half of a UTF-16 pair (\\ud800 to \\udfff) is no character\n  help: {help}"
+        );
+    }
+    if json.starts_with(b"\xff\xfe") || json.starts_with(b"\xfe\xff") {
+        return format!("it is UTF-16, and JSON is UTF-8{shape}");
+    }
+    format!("not valid JSON: {error}{shape}")
 }
 
 /// Whether any message has words.
@@ -105,6 +129,9 @@ fn says_something(conversation: &Map<String, Value>) -> bool {
 fn failure(error: CodecError) -> Failure {
     match error {
         CodecError::Template(e) => bad_template(&e),
+        CodecError::Io { .. } => {
+            Failure::bad_file(format!("{error}\n  help: give a GGUF file, a model's folder or a .jinja file"))
+        }
         other => Failure::bad_file(other),
     }
 }

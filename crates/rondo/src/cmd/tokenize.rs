@@ -20,7 +20,7 @@ pub struct Args {
     /// Take the names of control tokens for these, and add those that the model expects around a text.
     #[arg(long)]
     special: bool,
-    /// As JSON, with each token's bytes and the time that it took.
+    /// As JSON, with each token's bytes in hexadecimal, whether some aren't whole characters, and the time that it took.
     #[arg(long)]
     json: bool,
 }
@@ -52,8 +52,12 @@ fn encode(args: &Args, codec: &Codec, input: &[u8], open_seconds: f64) -> Outcom
     let start = Instant::now();
     let ids = codec.encode(input, args.special).map_err(|(line, what)| {
         let line = line.map(|line| format!(" line {line}")).unwrap_or_default();
-        Failure::bad_file(format!("the text{line}: {what}"))
+        let help = "these tokens are of text: send it as UTF-8, such as by `iconv -t UTF-8`";
+        Failure::bad_file(format!("the text{line}: {what}\n  help: {help}"))
     })?;
+    if let Ok(text) = std::str::from_utf8(input) {
+        warn_of_lost(&codec.lost(text));
+    }
     let seconds = start.elapsed().as_secs_f64();
     let ids = if args.special { codec.surround(ids) } else { ids };
     if !args.json {
@@ -61,13 +65,15 @@ fn encode(args: &Args, codec: &Codec, input: &[u8], open_seconds: f64) -> Outcom
         product(ids.join(" "));
         return Ok(());
     }
-    let pieces: Vec<String> =
-        ids.iter().map(|id| String::from_utf8_lossy(&codec.decode(&[*id], true)).into_owned()).collect();
+    let each = codec.decode_each(&ids, true);
+    let pieces: Vec<_> = each.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
     product(serde_json::json!({
         "ids": ids,
         "pieces": pieces,
+        "bytes": each.iter().map(|bytes| hexadecimal(bytes)).collect::<Vec<_>>(),
+        "lossy": each.iter().any(|bytes| std::str::from_utf8(bytes).is_err()),
         "vocab_size": codec.vocab_size(),
-        "bytes": input.len(),
+        "input_bytes": input.len(),
         "open_seconds": open_seconds,
         "seconds": seconds,
         "megabytes_per_second": input.len() as f64 / 1e6 / seconds.max(1e-9),
@@ -76,28 +82,67 @@ fn encode(args: &Args, codec: &Codec, input: &[u8], open_seconds: f64) -> Outcom
 }
 
 fn decode(args: &Args, codec: &Codec, input: &[u8]) -> Outcome {
-    let text = String::from_utf8_lossy(input);
-    let mut ids = Vec::new();
-    for word in text.split(|c: char| c.is_whitespace() || matches!(c, ',' | '[' | ']')).filter(|word| !word.is_empty())
-    {
-        let id = word.parse::<u32>().ok().filter(|id| (*id as usize) < codec.vocab_size());
-        ids.push(id.ok_or_else(|| {
-            let last = codec.vocab_size().saturating_sub(1);
-            Failure::bad_file(format!("id {} is `{}`; the tokens are 0 to {last}", ids.len() + 1, short(word)))
-        })?);
-    }
-    let bytes = codec.decode(&ids, args.special);
+    let ids = ids(&String::from_utf8_lossy(input), codec.vocab_size()).map_err(|what| {
+        // A file's mistake or the command line's.
+        if args.text.is_empty() { Failure::bad_file(format!("standard input: {what}")) } else { Failure::usage(what) }
+    })?;
+    let each = codec.decode_each(&ids, args.special);
+    let bytes = each.concat();
+    let lossy = std::str::from_utf8(&bytes).is_err();
     if args.json {
-        product(serde_json::json!({ "ids": ids, "text": String::from_utf8_lossy(&bytes) }));
-        return Ok(());
+        product(serde_json::json!({
+            "ids": ids,
+            "text": String::from_utf8_lossy(&bytes),
+            "bytes": each.iter().map(|bytes| hexadecimal(bytes)).collect::<Vec<_>>(),
+            "lossy": lossy,
+        }));
+    } else {
+        let mut out = std::io::stdout().lock();
+        // A reader who has left is no error.
+        let _ = out.write_all(&bytes).and_then(|()| out.flush());
     }
-    let mut out = std::io::stdout().lock();
-    // A reader who has left is no error.
-    let _ = out.write_all(&bytes).and_then(|()| out.flush());
-    if std::str::from_utf8(&bytes).is_err() {
-        say("warning: these tokens don't end with a whole character");
+    if lossy {
+        say("warning: these tokens aren't whole characters: some of their bytes are no UTF-8");
     }
     Ok(())
+}
+
+/// Ids below `count`, separated by white space, or each from the next by a comma; brackets don't count.
+fn ids(text: &str, count: usize) -> Result<Vec<u32>, String> {
+    let text = text.replace(['[', ']'], " ");
+    let mut ids = Vec::new();
+    let has_commas = text.contains(',');
+    for part in text.split(',') {
+        let before = ids.len();
+        for word in part.split_whitespace() {
+            let id = word.parse::<u32>().ok().filter(|id| (*id as usize) < count);
+            ids.push(id.ok_or_else(|| {
+                let (number, last, word) = (ids.len() + 1, count.saturating_sub(1), short(word));
+                let help = "give ids as `rondo tokenize` prints them, by the same model";
+                format!("id {number} is `{word}`; the tokens are 0 to {last}\n  help: {help}")
+            })?);
+        }
+        if has_commas && ids.len() == before {
+            let help = "put one id between two commas, and none at the ends";
+            return Err(format!("id {} is missing: a comma has none beside it\n  help: {help}", before + 1));
+        }
+    }
+    Ok(ids)
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Says which characters a vocabulary has nothing for.
+fn warn_of_lost(lost: &[char]) {
+    const SHOWN: usize = 8;
+    if lost.is_empty() {
+        return;
+    }
+    let first: Vec<_> = lost.iter().take(SHOWN).map(|c| format!("{c:?} (U+{:04X})", u32::from(*c))).collect();
+    let more = if lost.len() > SHOWN { format!(" and {} more", lost.len() - SHOWN) } else { String::new() };
+    say(format_args!("warning: the vocabulary has no token for {}{more}: left out", first.join(", ")));
 }
 
 fn short(word: &str) -> String {
@@ -112,5 +157,10 @@ fn folder(path: &Path) -> PathBuf {
 }
 
 fn failure(error: CodecError) -> Failure {
-    Failure::bad_file(error)
+    match error {
+        CodecError::Io { .. } => Failure::bad_file(format!(
+            "{error}\n  help: give a GGUF file, a tokenizer.json, or a model's or run's folder"
+        )),
+        error => Failure::bad_file(error),
+    }
 }
