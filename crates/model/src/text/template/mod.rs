@@ -70,10 +70,10 @@ const TIME: Duration = Duration::from_millis(800);
 /// Steps for each value of the conversation, beside one a byte: a message may be looked at from every other of a long
 /// conversation, and long ones are copied some times.
 const STEPS_A_VALUE: u64 = 4_000;
-/// The most of these: what takes about half a second.
-const MOST_STEPS_FOR_VALUES: u64 = 16_000_000;
-/// Nanoseconds for each byte that the conversation holds, about its step's.
-const NANOSECONDS_A_BYTE: u64 = 30;
+/// The most of these: what takes about a third of a second.
+const MOST_STEPS_FOR_VALUES: u64 = 12_000_000;
+/// Nanoseconds for each byte that the conversation holds: to go over it some times.
+const NANOSECONDS_A_BYTE: u64 = 10;
 /// Bytes of memory and of output for each that the conversation holds.
 const TIMES: usize = 4;
 
