@@ -225,7 +225,7 @@ fn read(family: &Family, source: &Source) -> Result<Config, Error> {
     config.features.rotary_dim = source.size(ROTARY_DIM)?.filter(|dim| *dim != head_dim);
     // Before anything is made of so many dimensions.
     for (key, dim) in [(HEAD_DIM, head_dim), (ROTARY_DIM, config.features.rotary_dim.unwrap_or(2))] {
-        if dim < 2 || dim > MOST_DIMENSIONS || dim % 2 > 0 {
+        if !(2..=MOST_DIMENSIONS).contains(&dim) || dim % 2 > 0 {
             let key = if source.has(key) { key } else { NUM_HEADS };
             let what = format!("heads of {dim} dimensions; they must be even, from 2 to {MOST_DIMENSIONS}");
             return Err(source.error(key, what));
