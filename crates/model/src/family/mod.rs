@@ -1,6 +1,7 @@
 //! Published families of models: what their files say as one `Config`, and the names of their tensors. One file a family.
 #![forbid(unsafe_code)]
 
+mod applied;
 mod gemma2;
 mod gemma3;
 mod llama;
@@ -159,6 +160,7 @@ pub fn of_config_json(path: &Path) -> Result<(&'static Family, Config, ConfigFil
         return Err(file.error(if class.is_some() { "architectures" } else { "model_type" }, what));
     };
     let config = read(family, &Source::HuggingFace(&file))?;
+    applied::check(family, &config, &file)?;
     Ok((family, config, file))
 }
 

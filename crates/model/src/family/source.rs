@@ -51,8 +51,22 @@ impl ConfigFile {
 
     /// An error about a key.
     pub fn error(&self, key: &str, what: impl Into<String>) -> Error {
+        self.error_with(key, what, HELP)
+    }
+
+    /// An error about a key that asks for what isn't computed.
+    pub fn other_model(&self, key: &str, what: impl Into<String>) -> Error {
+        self.error_with(
+            key,
+            what,
+            "without it the model would answer otherwise: get one of a family as it is published",
+        )
+    }
+
+    /// An error about a key, and what to do.
+    pub fn error_with(&self, key: &str, what: impl Into<String>, help: &'static str) -> Error {
         let offset = self.text.find(&format!("\"{key}\"")).unwrap_or(0) as u64;
-        Problem::new(offset, format!("key `{key}`"), what).help(HELP).within(&self.path)
+        Problem::new(offset, format!("key `{key}`"), what).help(help).within(&self.path)
     }
 }
 

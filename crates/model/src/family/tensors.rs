@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::features::RopeChange;
 use std::collections::HashSet;
 use tensor::Shape;
-use tensor::file::{Error, Tensors};
+use tensor::file::{Error, Tensors, printable};
 
 /// A file's form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,8 +222,8 @@ impl Family {
             .collect();
         Ok(match extra.as_slice() {
             [] => Vec::new(),
-            [one] => vec![format!("tensor `{one}` is not one of the model's")],
-            [first, ..] => vec![format!("{} tensors are not the model's, such as `{first}`", extra.len())],
+            [one] => vec![format!("tensor `{}` is not one of the model's", printable(one))],
+            [first, ..] => vec![format!("{} tensors are not the model's, such as `{}`", extra.len(), printable(first))],
         })
     }
 }

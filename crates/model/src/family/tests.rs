@@ -265,3 +265,51 @@ fn a_config_json_that_lies_is_refused_by_name() {
         assert!(error.contains("it is no object in JSON"), "{error}");
     }
 }
+
+#[test]
+fn what_would_change_the_answers_is_refused_by_name() {
+    let llama = base("LlamaForCausalLM");
+    for (more, expected) in [
+        (json!({"hidden_act": "gelu"}), "`hidden_act`: it is \"gelu\"; models of the family llama have \"silu\""),
+        (json!({"hidden_act": "relu"}), "`hidden_act`: it is \"relu\""),
+        (json!({"hidden_act": 3}), "`hidden_act`: it is 3"),
+        (json!({"quantization_config": {"quant_method": "gptq"}}), "`quantization_config`"),
+        (json!({"model_type": "qwen2"}), "`model_type`: it is \"qwen2\", and the class is LlamaForCausalLM"),
+        (json!({"partial_rotary_factor": 0.5}), "`partial_rotary_factor`: it is 0.5"),
+        (json!({"rope_interleaved": true}), "`rope_interleaved`: it is true"),
+        (json!({"logits_scaling": 8}), "`logits_scaling`: it is 8"),
+        (json!({"attention_multiplier": 0.25}), "`attention_multiplier`: it is 0.25"),
+        (json!({"residual_multiplier": 0.22}), "`residual_multiplier`"),
+        (json!({"embedding_multiplier": 12.0}), "`embedding_multiplier`"),
+        (json!({"sliding_window": -1}), "`sliding_window`: it is -1"),
+        (json!({"layer_types": ["full_attention", "sliding_attention"]}), "layer 1 is \"sliding_attention\""),
+        (json!({"final_logit_softcapping": 30.0}), "`final_logit_softcapping`"),
+        (json!({"architectures": ["MistralForCausalLM"], "attention_bias": true}), "`attention_bias`: it is true"),
+        (json!({"architectures": ["Qwen2ForCausalLM"], "mlp_bias": true}), "`mlp_bias`: it is true"),
+        (json!({"architectures": ["Qwen3ForCausalLM"], "use_sliding_window": true}), "`use_sliding_window`"),
+        (
+            json!({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}),
+            "`rope_parameters`: it is 0.5",
+        ),
+    ] {
+        let error = of_json("answers", &with(llama.clone(), more.clone())).expect_err(expected).to_string();
+        assert!(error.contains(expected) && error.contains("byte ") && error.contains("help: "), "{more}: {error}");
+    }
+    let gemma = every_family().into_iter().find(|(name, _)| *name == "gemma2").expect("it is there").1;
+    for act in ["gelu", "silu"] {
+        let error = of_json("gemma", &with(gemma.clone(), json!({"hidden_activation": act}))).expect_err(act);
+        assert!(error.to_string().contains("have \"gelu_pytorch_tanh\""), "{error}");
+    }
+    let neutral = json!({"hidden_act": "silu", "model_type": "llama", "partial_rotary_factor": 1.0, "logits_scaling": 1,
+        "rope_interleaved": false, "attention_multiplier": 0.5, "quantization_config": null, "torch_dtype": "bfloat16",
+        "transformers_version": "4.50.0", "use_cache": true, "attention_bias": false, "sliding_window": null,
+        "layer_types": ["full_attention", "full_attention"], "bos_token_id": 1, "attention_dropout": 0.1,
+        "attn_logit_softcapping": null, "pretraining_tp": 1, "initializer_range": 0.02});
+    assert_eq!(
+        of_json("neutral", &with(llama.clone(), neutral)).expect("it changes nothing").1,
+        of_json("plain", &llama).expect("it is good").1
+    );
+    // Its classes heed the other key.
+    of_json("gemma", &with(gemma, json!({"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"})))
+        .expect("it is good");
+}

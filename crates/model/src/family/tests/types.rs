@@ -115,7 +115,7 @@ fn every_key_of_every_type_is_an_error_or_a_model() {
                     }
                     let known = of_gguf(&file)?;
                     // As above.
-                    if place == 0 {
+                    if place == 0 && !key.starts_with("general.") {
                         let mut options = Options { to: None, begin: &mut |_| Ok(()), progress: &mut |_, _| true };
                         let _ = to_folder(&file, &out, &mut options);
                         let _ = std::fs::remove_dir_all(&out);
