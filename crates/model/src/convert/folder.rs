@@ -91,7 +91,7 @@ fn write(
             let Some(part) = parts.get(&tensor.name) else { continue };
             let (rows, types) = (tensor.shape.first().copied().unwrap_or(1), (part.info.dtype, tensor.dtype));
             let bytes = converted(part.bytes, rows, types, part.change, Way::ToFolder)
-                .map_err(|what| file.tensors().error(&part.info.name, what, HELP))?;
+                .map_err(|(what, help)| file.tensors().error(&part.info.name, what, help))?;
             rounded += lost(part);
             writer.tensor(&bytes).map_err(cannot_write(&path))?;
             made.tensors += 1;

@@ -96,7 +96,7 @@ pub fn to_gguf(folder: &Path, out: &Path, options: &mut Options) -> Result<Made,
             let part = model.part(name)?;
             let types = (part.info.dtype, tensor.dtype);
             let bytes = converted(part.bytes, part.rows, types, expected.change, Way::ToGguf)
-                .map_err(|what| model.tensors.tensors().error(&part.info.name, what, HELP))?;
+                .map_err(|(what, help)| model.tensors.tensors().error(&part.info.name, what, help))?;
             writer.piece(&bytes).map_err(cannot_write(out))?;
             made.bytes += bytes.len() as u64;
             if !(options.progress)(name, bytes.len() as u64) {

@@ -3,7 +3,13 @@
 
 use crate::family::Change;
 use tensor::DType;
-use tensor::quant;
+use tensor::quant::{self, plain};
+
+/// What to do about a tensor that can't be converted.
+const HELP: &str = "convert a file whose tensors are f32, f16, bf16 or of a block format";
+
+/// Why a tensor is not converted: what, and what to do.
+pub(super) type Wrong = (String, &'static str);
 
 /// Which way a tensor goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +21,14 @@ pub(super) enum Way {
 /// A tensor of `rows` rows as `to`, its numbers changed as `change` says.
 ///
 /// # Errors
-/// When a type can't be read or written, or the rows are not those of heads, in words.
+/// When a type can't be read or written, a finite number would become an infinity, or the rows are not those of heads.
 pub(super) fn converted(
     bytes: &[u8],
     rows: usize,
     (from, to): (DType, DType),
     change: Change,
     way: Way,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, Wrong> {
     let plus = match (change, way) {
         (Change::PlusOne, Way::ToGguf) => 1.0,
         (Change::PlusOne, Way::ToFolder) => -1.0,
@@ -33,28 +39,43 @@ pub(super) fn converted(
         false => cast(bytes, from, to, plus)?,
     };
     if let Change::Paired { heads } = change {
-        out = paired(&out, rows, heads, way).ok_or_else(|| format!("its rows are not those of {heads} heads"))?;
+        out =
+            paired(&out, rows, heads, way).ok_or_else(|| (format!("its rows are not those of {heads} heads"), HELP))?;
     }
     Ok(out)
 }
 
-fn cast(bytes: &[u8], from: DType, to: DType, plus: f32) -> Result<Vec<u8>, String> {
+/// What to do about numbers that a plain type doesn't hold.
+fn narrow_help(to: DType) -> &'static str {
+    if to == DType::F16 { "bf16 holds it: convert with --to bf16" } else { "f32 holds it: convert with --to f32" }
+}
+
+fn cast(bytes: &[u8], from: DType, to: DType, plus: f32) -> Result<Vec<u8>, Wrong> {
     let (Some(source), true) = (quant::format(from), matches!(to, DType::F32 | DType::F16 | DType::Bf16)) else {
-        return Err(format!("{from} can't become {to}"));
+        return Err((format!("{from} can't become {to}"), HELP));
     };
     // Many blocks at once, so that the numbers stay near the processor.
     let elements = from.block_elements() * (8192 / from.block_elements());
-    let step = from.bytes(elements).ok_or_else(|| format!("{from} has no whole blocks"))?;
+    let step = from.bytes(elements).ok_or_else(|| (format!("{from} has no whole blocks"), HELP))?;
     let mut numbers = vec![0f32; elements];
     let mut out = Vec::new();
     let all = bytes.len() / from.block_bytes() * from.block_elements() * to.block_bytes();
-    out.try_reserve_exact(all).map_err(|e| format!("{all} bytes are too many: {e}"))?;
-    for piece in bytes.chunks(step) {
+    out.try_reserve_exact(all).map_err(|e| (format!("{all} bytes are too many: {e}"), HELP))?;
+    // What is added may lead out of the smaller type too.
+    let bounds = plain::bounds(if plus == 0.0 { from } else { DType::F32 }, to);
+    for (index, piece) in bytes.chunks(step).enumerate() {
         let count = piece.len() / from.block_bytes() * from.block_elements();
         let numbers = numbers.get_mut(..count).unwrap_or_default();
-        source.decode(piece, numbers)?;
+        source.decode(piece, numbers).map_err(|what| (what, HELP))?;
         if plus != 0.0 {
             numbers.iter_mut().for_each(|number| *number += plus);
+        }
+        if let Some(bounds) = &bounds
+            && let Some(place) = plain::beyond(numbers, bounds)
+        {
+            let value = numbers.get(place).copied().unwrap_or_default();
+            let what = format!("element {} is {value}, which {to} doesn't hold", index * elements + place);
+            return Err((what, narrow_help(to)));
         }
         match to {
             DType::F16 => out.extend(numbers.iter().flat_map(|n| half::f16::from_f32(*n).to_le_bytes())),

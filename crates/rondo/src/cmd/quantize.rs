@@ -367,6 +367,12 @@ impl<'a> Job<'a> {
                 let error = transcode::Error::Number { index: before / size * numbers + index, value };
                 wrong(format!("{error}; it lies at byte {at}"), "the model is damaged: get it again")
             }
+            transcode::Error::Narrow { index, value, to } => {
+                let (size, numbers) = (from.dtype.block_bytes(), from.dtype.block_elements());
+                let error = transcode::Error::Narrow { index: before / size * numbers + index, value, to };
+                let help = if to == DType::F16 { "bf16 holds it" } else { "f32 holds it" };
+                wrong(error.to_string(), help)
+            }
             transcode::Error::Shape(what) => wrong(what, "quantize a model of floating-point numbers"),
         })
     }

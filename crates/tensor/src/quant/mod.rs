@@ -17,7 +17,7 @@ mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
 pub mod nf4;
-mod plain;
+pub mod plain;
 mod q2_k;
 mod q3_k;
 mod q4_0;

@@ -4,6 +4,7 @@
 use super::common::simd::{Kernel, fastest};
 use super::{Format, decoder};
 use crate::DType;
+use std::ops::Range;
 
 /// f32.
 pub const F32: Format = Format {
@@ -52,6 +53,48 @@ pub(super) fn bf16_bits(x: f32) -> u16 {
     let rounded = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
     let quiet = bits >> 16 | 0x40;
     (if bits & 0x7FFF_FFFF > 0x7F80_0000 { quiet } else { rounded }) as u16
+}
+
+/// Magnitudes, as whole numbers, of the finite numbers of type `from` that would be infinities in `to`; none where there
+/// are no such numbers.
+pub fn bounds(from: DType, to: DType) -> Option<Range<u32>> {
+    let infinity = f32::INFINITY.to_bits();
+    match (from, to) {
+        // From here on the nearest f16 is beyond its largest, 65504.
+        (DType::F32 | DType::F64 | DType::Bf16, DType::F16) => Some(65_520f32.to_bits()..infinity),
+        (from, DType::F16) if from.block_elements() > 1 => Some(65_520f32.to_bits()..infinity),
+        // Blocks with scales in f16 reach no further than they.
+        (DType::F32 | DType::F64 | DType::Mxfp4 | DType::Q8_K, DType::Bf16) => Some(0x7F7F_8000..infinity),
+        _ => None,
+    }
+}
+
+/// Where the first number stands whose magnitude is within `bounds`.
+pub fn beyond(numbers: &[f32], bounds: &Range<u32>) -> Option<usize> {
+    let mut any = false;
+    fastest(Beyond { numbers, bounds, any: &mut any });
+    any.then(|| numbers.iter().position(|x| bounds.contains(&magnitude(*x)))).flatten()
+}
+
+#[inline(always)]
+fn magnitude(x: f32) -> u32 {
+    x.to_bits() & 0x7FFF_FFFF
+}
+
+struct Beyond<'a> {
+    numbers: &'a [f32],
+    bounds: &'a Range<u32>,
+    any: &'a mut bool,
+}
+
+impl Kernel for Beyond<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let (from, span) = (self.bounds.start, self.bounds.end - self.bounds.start);
+        // Without an early end, so that it is done by vectors.
+        let within = |x: &f32| u32::from(magnitude(*x).wrapping_sub(from) < span);
+        *self.any = self.numbers.iter().fold(0, |any, x| any | within(x)) != 0;
+    }
 }
 
 fn each<const BYTES: usize>(x: &[f32], bytes: &mut [u8], encode: impl Fn(f32) -> [u8; BYTES]) {

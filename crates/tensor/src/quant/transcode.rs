@@ -1,9 +1,10 @@
 //! A tensor from one format into another, on several threads: cut by shape alone, so that threads don't change a bit.
 #![forbid(unsafe_code)]
 
-use super::Format;
 use super::common::LARGEST_HALF;
 use super::common::simd::{Stream, prefetch};
+use super::{Format, plain};
+use crate::DType;
 use std::sync::{Mutex, PoisonError};
 
 /// Numbers that a thread takes at once.
@@ -24,6 +25,16 @@ pub enum Error {
         index: usize,
         /// What it is.
         value: f32,
+    },
+    /// The source has a number that is finite, and whose place in a plain type would be an infinity.
+    #[error("element {index} is {value}, which {to} doesn't hold")]
+    Narrow {
+        /// Which element, in the tensor's order.
+        index: usize,
+        /// What it is.
+        value: f32,
+        /// The plain type.
+        to: DType,
     },
     /// Sizes that don't belong together, or a format that is only read.
     #[error("{0}")]
@@ -73,7 +84,8 @@ pub struct Loss {
 impl Loss {
     /// The root mean square of the errors, relative to that of the numbers; 0 where all are 0.
     pub fn relative(&self) -> f64 {
-        if self.squares > 0.0 { (self.errors / self.squares).sqrt() } else { 0.0 }
+        // A number that is none stays none.
+        if self.squares == 0.0 { 0.0 } else { (self.errors / self.squares).sqrt() }
     }
 
     /// This and another together.
@@ -86,7 +98,7 @@ impl Transcode<'_> {
     /// Encodes all of `bytes` into `out`.
     ///
     /// # Errors
-    /// When lengths don't fit formats and rows, `to` is only read, or `to` has blocks and can't hold a number.
+    /// When lengths don't fit formats and rows, `to` is only read, or `to` can't hold a number: plain types hold what is no number.
     pub fn run(&self, bytes: &[u8], out: &mut [u8]) -> Result<(), Error> {
         self.pieces(bytes, out, false).map(|_| ())
     }
@@ -155,6 +167,7 @@ impl Transcode<'_> {
         let (step, stream) = (space.numbers.len(), Stream::new());
         let (from, to) = (self.from.dtype.bytes(step).unwrap_or(1), self.to.dtype.bytes(step).unwrap_or(1));
         let mut loss = Loss::default();
+        let bounds = plain::bounds(self.from.dtype, self.to.dtype);
         let later = bytes.chunks(from).skip(1).chain(std::iter::once([].as_slice()));
         for (index, ((bytes, later), out)) in bytes.chunks(from).zip(later).zip(out.chunks_mut(to)).enumerate() {
             prefetch(later);
@@ -165,6 +178,12 @@ impl Transcode<'_> {
                 && let Some(place) = too_large(numbers)
             {
                 return Err(Error::Number { index: at + index * step + place, value: numbers[place] });
+            }
+            if let Some(bounds) = &bounds
+                && let Some(place) = plain::beyond(numbers, bounds)
+            {
+                let (index, value) = (at + index * step + place, numbers[place]);
+                return Err(Error::Narrow { index, value, to: self.to.dtype });
             }
             match space.near.get_mut(..out.len()) {
                 Some(near) => {
@@ -197,7 +216,6 @@ fn too_large(numbers: &[f32]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::DType;
     use crate::quant::format;
     use crate::quant::tests::numbers;
 
@@ -271,6 +289,31 @@ mod tests {
                 (sum(&|x, _| f64::from(x).powi(2)), sum(&|x, y| (f64::from(x) - f64::from(y)).powi(2)));
             assert!((one.relative() - (errors / squares).sqrt()).abs() < 1e-12, "{one:?} {errors} {squares}");
         }
+    }
+
+    #[test]
+    fn no_finite_number_becomes_an_infinity() {
+        let mut x = numbers(1 << 18, 6, 1.0);
+        (x[70_000], x[200_000]) = (-65_520.0, 1e9);
+        let narrow = |value| Error::Narrow { index: 70_000, value, to: DType::F16 };
+        for threads in [1, 3] {
+            assert_eq!(transcoded(DType::F16, &x, None, threads).expect_err("too large"), narrow(-65_520.0));
+        }
+        assert!(narrow(-65_520.0).to_string().contains("element 70000 is -65520, which f16 doesn't hold"));
+        transcoded(DType::Bf16, &x, None, 2).expect("it holds them");
+        x[200_000] = 65_519.9;
+        x[70_000] = f32::MAX;
+        let to = DType::Bf16;
+        let error = transcoded(to, &x, None, 2).expect_err("it rounds up");
+        assert_eq!(error, Error::Narrow { index: 70_000, value: f32::MAX, to });
+        // What isn't finite stays what it is, and no error is 0 beside it.
+        (x[70_000], x[100_000]) = (f32::INFINITY, f32::NAN);
+        transcoded(DType::F16, &x, None, 2).expect("a plain number may be anything");
+        let (from, to) = (format(DType::F32).expect("it is there"), format(DType::F16).expect("it is there"));
+        let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut out = vec![0; x.len() * 2];
+        let loss = Transcode { from, to, importance: None, threads: 2 }.measured(&bytes, &mut out).expect("it encodes");
+        assert!(loss.relative().is_nan() && Loss::default().relative() == 0.0, "{loss:?}");
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The codebooks of the IQ formats: constants of PyPI's gguf package (MIT; its notice is LICENSE beside them).
+#![forbid(unsafe_code)]
 
 /// 8 values of 2 bits an entry.
 pub(super) const IQ1_S: [u16; 2048] = grid(include_bytes!("iq1_s.hex"));

@@ -1,4 +1,5 @@
 //! IQ1_M: 16 groups of 16 numbers d (2 s + 1) (c +- 1/8) from two codebook entries. 32 low bytes; 16 of high bits and signs; four u16 of four s and a quarter of d.
+#![forbid(unsafe_code)]
 
 use super::codebook::{IQ1_S, iq1};
 use super::{Format, decoder};

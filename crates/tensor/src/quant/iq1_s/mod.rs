@@ -1,4 +1,5 @@
 //! IQ1_S: 8 groups of 32 numbers d (2 s + 1) (c +- 1/8) from four codebook entries. d f16; 32 low bytes of entries; a u16 a group of high bits, s and the sign.
+#![forbid(unsafe_code)]
 
 use super::codebook::{IQ1_S, iq1};
 use super::{Format, decoder, half};

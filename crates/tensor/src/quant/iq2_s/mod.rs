@@ -1,4 +1,5 @@
 //! IQ2_S: 16 groups of 16 numbers d (s + 1/2) / 4 from two codebook entries. d f16; 32 low bytes of entries; 32 bytes of signs; 8 of high bits; 8 of 4-bit s.
+#![forbid(unsafe_code)]
 
 use super::codebook::{IQ2_S, iq2};
 use super::{Format, decoder, half};

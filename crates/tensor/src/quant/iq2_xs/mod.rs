@@ -1,4 +1,5 @@
 //! IQ2_XS: 16 groups of 16 numbers d (s + 1/2) / 4 from two codebook entries. d f16; 32 u16 of an entry and 7 signs; 8 bytes of 4-bit s.
+#![forbid(unsafe_code)]
 
 use super::codebook::{IQ2_XS, even_signs, iq2};
 use super::{Format, decoder, half};

@@ -1,4 +1,5 @@
 //! IQ2_XXS: 8 groups of 32 numbers d (s + 1/2) / 4 from four codebook entries. d f16; a group: 4 entries, then a u32 of 4 x 7 signs and s.
+#![forbid(unsafe_code)]
 
 use super::codebook::{IQ2_XXS, even_signs, iq2};
 use super::{Format, decoder, half};

@@ -1,4 +1,5 @@
 //! IQ3_S: 8 groups of 32 numbers d (2 s + 1) from eight codebook entries. d f16; 64 low bytes of entries; 8 of high bits; 32 of signs; 4 of 4-bit s.
+#![forbid(unsafe_code)]
 
 use super::codebook::{IQ3_S, iq3, sign};
 use super::{Format, decoder, half};

@@ -1,4 +1,5 @@
 //! IQ3_XXS: 8 groups of 32 numbers d (s + 1/2) / 2 from eight codebook entries. d f16; 64 entries; a u32 a group of 4 x 7 signs and s.
+#![forbid(unsafe_code)]
 
 use super::codebook::{IQ3_XXS, even_signs, iq3, sign};
 use super::{Format, decoder, half};

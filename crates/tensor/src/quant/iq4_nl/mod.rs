@@ -1,4 +1,5 @@
 //! IQ4_NL: 32 numbers d v[q] with a table v of 16 values. d f16; 16 bytes as in Q4_0.
+#![forbid(unsafe_code)]
 
 use super::common::search::{inverse, largest};
 use super::common::{Importance, put_half, put_halves};

@@ -1,4 +1,5 @@
 //! IQ4_XS: 8 groups of 32 numbers d (s - 32) v[q]. d f16; high bits of s as a u16; 4 bytes of low bits; 128 bytes of q.
+#![forbid(unsafe_code)]
 
 use super::common::search::{at_least, at_most, inverse, largest, round};
 use super::common::{Importance, mean_square, put_half, put_halves};

@@ -1,4 +1,5 @@
 //! MXFP4: 32 numbers of e2m1 with one power of two (OCP Microscaling Formats 1.0). The exponent byte, then 16 bytes as in Q4_0.
+#![forbid(unsafe_code)]
 
 use super::common::search::{inverse, largest};
 use super::common::{Importance, put_halves};

@@ -1,4 +1,5 @@
 //! Q2_K: 16 groups of 16 numbers d s q - e m. 16 bytes, s low and m high; 64 bytes of 2-bit q; d and e f16.
+#![forbid(unsafe_code)]
 
 use super::common::{Importance, superblock::Search};
 use super::{Format, chunk, decoder, encoder, half};

@@ -1,4 +1,5 @@
 //! Q3_K: 16 groups of 16 numbers d (s - 32) (q - 4). 32 bytes of third bits; 64 of low bits; 12 of 6-bit s; d f16.
+#![forbid(unsafe_code)]
 
 use super::common::search::{at_least, at_most, inverse, round, sum, symmetric, whole_symmetric};
 use super::common::{Importance, mean_square, put_half, quantized};

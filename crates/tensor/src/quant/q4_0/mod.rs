@@ -1,4 +1,5 @@
 //! Q4_0: 32 numbers d (q - 8). d f16; 16 bytes, each with number i in its low half and i + 16 in its high half.
+#![forbid(unsafe_code)]
 
 use super::common::search::{largest, symmetric};
 use super::common::{Importance, put_half, put_halves, quantized};

@@ -1,4 +1,5 @@
 //! Q4_1: 32 numbers d q + m. d and m f16; 16 bytes, each with number i in its low half and i + 16 in its high half.
+#![forbid(unsafe_code)]
 
 use super::common::search::{affine, at_least, at_most, extremes, inverse, round};
 use super::common::{Importance, put_half, put_halves};

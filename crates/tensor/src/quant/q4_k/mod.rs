@@ -1,4 +1,5 @@
 //! Q4_K: 8 groups of 32 numbers d s q - e m. d and e f16; 12 bytes of 6-bit s and m; 128 bytes of 4-bit q.
+#![forbid(unsafe_code)]
 
 use super::common::{Importance, superblock::Search};
 use super::{Format, decoder, encoder, half, pack_scales_and_minima, scales_and_minima};

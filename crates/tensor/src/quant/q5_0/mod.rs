@@ -1,4 +1,5 @@
 //! Q5_0: 32 numbers d (q - 16). d f16; 32 fifth bits as a u32; 16 bytes of low halves as in Q4_0.
+#![forbid(unsafe_code)]
 
 use super::common::search::{largest, symmetric};
 use super::common::{Importance, put_half, put_halves, quantized};

@@ -1,4 +1,5 @@
 //! Q5_1: 32 numbers d q + m. d and m f16; 32 fifth bits as a u32; 16 bytes of low halves as in Q4_0.
+#![forbid(unsafe_code)]
 
 use super::common::search::{affine, at_least, at_most, extremes, inverse, round};
 use super::common::{Importance, put_half, put_halves};

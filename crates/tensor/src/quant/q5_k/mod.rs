@@ -1,4 +1,5 @@
 //! Q5_K: 8 groups of 32 numbers d s q - e m. d and e f16; 12 bytes of 6-bit s and m; 32 of fifth bits; 128 of low bits.
+#![forbid(unsafe_code)]
 
 use super::common::{Importance, superblock::Search};
 use super::{Format, decoder, encoder, half, pack_scales_and_minima, scales_and_minima};

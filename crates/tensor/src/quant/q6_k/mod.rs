@@ -1,4 +1,5 @@
 //! Q6_K: 16 groups of 16 numbers d s (q - 32). 128 bytes of low bits, 64 of high bits, 16 signed s, d f16.
+#![forbid(unsafe_code)]
 
 use super::common::search::{at_most, inverse, largest, round, symmetric, whole_symmetric};
 use super::common::{Importance, put_half, quantized};

@@ -1,4 +1,5 @@
 //! Q8_0: 32 numbers d q. d f16; 32 signed bytes.
+#![forbid(unsafe_code)]
 
 use super::common::{Importance, put_half, quantized, search::largest};
 use super::{Format, decoder, encoder, half};

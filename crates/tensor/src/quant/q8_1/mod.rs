@@ -1,4 +1,5 @@
 //! Q8_1: 32 numbers d q. d f16; s f16, which is d times the sum of the q; 32 signed bytes.
+#![forbid(unsafe_code)]
 
 use super::{Format, decoder, half};
 use crate::DType;

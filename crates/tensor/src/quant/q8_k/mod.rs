@@ -1,4 +1,5 @@
 //! Q8_K: 256 numbers d q. d f32; 256 signed bytes; the sums of each 16 of them as i16.
+#![forbid(unsafe_code)]
 
 use super::{Format, decoder};
 use crate::DType;

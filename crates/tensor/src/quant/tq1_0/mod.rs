@@ -1,4 +1,5 @@
 //! TQ1_0: 256 numbers d (q - 1), q from 0 to 2. 48 bytes of five and 4 of four base-3 digits, as fractions of 256; d f16.
+#![forbid(unsafe_code)]
 
 use super::{Format, decoder, half};
 use crate::DType;

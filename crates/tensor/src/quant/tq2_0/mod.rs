@@ -1,4 +1,5 @@
 //! TQ2_0: 256 numbers d (q - 1), q from 0 to 3. 64 bytes of 2-bit q; d f16.
+#![forbid(unsafe_code)]
 
 use super::{Format, chunk, decoder, half};
 use crate::DType;
