@@ -1,4 +1,5 @@
 //! The shape of a transformer as plain data.
+#![forbid(unsafe_code)]
 
 use crate::features::Features;
 use ops::rope::Scaling;

@@ -108,3 +108,129 @@ fn what_synth_does_not_know_is_named() {
     place.refused("synth qwen2.5-0.5b out.gguf --vocab model.gguf", 3, &["model.gguf: the vocabulary has 0 tokens"]);
     assert!(!place.0.join("out.gguf").exists());
 }
+
+#[test]
+fn what_is_verified_is_what_was_decoded() {
+    let place = Place::new("verified");
+    let write = |name: &str, number: f64| {
+        let (wide, whole) = (number.to_le_bytes(), 7u64.to_le_bytes());
+        let tensors =
+            [("wide", tensor::DType::F64, &[1usize][..], &wide[..]), ("whole", tensor::DType::I64, &[1], &whole[..])];
+        let bytes = tensor::file::safetensors::bytes(&place.0, tensors, Default::default()).expect("it can be written");
+        std::fs::write(place.0.join(name), bytes).expect("it can be written");
+    };
+    write("good.safetensors", 1.5);
+    let text = place.good("show good.safetensors --verify");
+    for said in ["all 1 tensor decode to finite numbers", "1 tensor of whole numbers has nothing to decode"] {
+        assert!(text.contains(said), "no {said} in\n{text}");
+    }
+    write("nan.safetensors", f64::NAN);
+    place.refused("show nan.safetensors --verify", 3, &["nan.safetensors", "`wide`", "element 0 is NaN"]);
+    // By what they are, not by what they are called.
+    write("model.bin", 1.5);
+    assert!(place.good("show model.bin").contains("safetensors"));
+    std::fs::copy(place.0.join("model.gguf"), place.0.join("gguf.safetensors")).expect("it can be written");
+    assert!(place.good("show gguf.safetensors").contains("GGUF version 3"));
+    place.good("convert gguf.safetensors folder");
+    place.refused("convert model.bin other", 3, &["model.bin: it is a safetensors file"]);
+    place.refused("show folder/config.json", 3, &["config.json is a model's configuration", "name its folder"]);
+    std::fs::write(place.0.join("empty.index.json"), "{\"weight_map\": {}}").expect("it can be written");
+    place.refused("show empty.index.json", 3, &["empty.index.json: byte 0", "weight_map is empty"]);
+    for line in ["show .", "convert . other", "tokenize . text"] {
+        place.refused(line, 3, &["there is model.gguf in it"]);
+    }
+    let shown = place.rondo("show model.gguf --context 4096");
+    let text = String::from_utf8_lossy(&shown.stderr);
+    assert!(
+        shown.status.success() && text.contains("warning: --context 4096: the model has positions for 64"),
+        "{text}"
+    );
+}
+
+#[test]
+fn numbers_that_a_type_does_not_hold_are_refused() {
+    let place = Place::new("narrow");
+    let mut large = Raw::good();
+    let at = large.tensors[18].offset as usize + 40;
+    large.data[at..at + 4].copy_from_slice(&65_520f32.to_le_bytes());
+    std::fs::write(place.0.join("large.gguf"), large.bytes()).expect("it can be written");
+    let said = ["`blk.1.ffn_up.weight`", "element 10 is 65520, which f16 doesn't hold", "help: bf16 holds it"];
+    place.refused("convert large.gguf folder --to f16", 3, &said);
+    place.refused("quantize large.gguf out.gguf --to f16", 3, &said);
+    assert!(!place.0.join("folder").exists() && !place.0.join("out.gguf").exists());
+    place.good("convert large.gguf folder --to bf16");
+    place.good("quantize large.gguf out.gguf --to bf16");
+    place.refused(
+        "convert folder back.gguf --to f16",
+        3,
+        &["model.layers.1.mlp.up_proj.weight", "which f16 doesn't hold"],
+    );
+}
+
+#[test]
+fn what_a_file_says_does_not_steer_the_terminal() {
+    let place = Place::new("steer");
+    let evil = "a\u{1b}]0;owned\u{7}\u{9b}2J\nerror: all is lost";
+    let named = Raw::good().last(|tensor| tensor.name = evil.as_bytes().to_vec());
+    let value = raw::value(&tensor::file::gguf::Value::String(evil.into()));
+    for (name, raw) in [
+        ("tensor.gguf", named),
+        ("key.gguf", Raw::good().change(|raw| raw.pairs.push((evil.into(), value.clone())))),
+        ("architecture.gguf", Raw::good().with("general.architecture", value.clone())),
+        ("number.gguf", Raw::good().with("llama.block_count", value.clone())),
+    ] {
+        std::fs::write(place.0.join(name), raw.bytes()).expect("it can be written");
+        for line in [format!("show {name}"), format!("show {name} --json"), format!("convert {name} {name}.folder")] {
+            let output = place.rondo(&line);
+            for (stream, bytes) in [("stdout", &output.stdout), ("stderr", &output.stderr)] {
+                let text = String::from_utf8_lossy(bytes);
+                let steers = |c: char| c == '\u{1b}' || c == '\u{7}' || (c == '\u{9b}' && !line.contains("--json"));
+                assert!(!text.contains(steers), "{line}: {stream}: {text:?}");
+                assert!(!text.lines().any(|line| line.starts_with("error: all")), "{line}: {stream}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn metadata_is_json() {
+    let place = Place::new("metadata");
+    let list = |count: u32| {
+        raw::value(&tensor::file::gguf::Value::Array(tensor::file::gguf::Array::U32((0..count).collect())))
+    };
+    let raw = Raw::good().change(|raw| {
+        raw.pairs.push((b"short".into(), list(16)));
+        raw.pairs.push((b"long".into(), list(17)));
+    });
+    std::fs::write(place.0.join("lists.gguf"), raw.bytes()).expect("it can be written");
+    let all: Value = serde_json::from_str(&place.good("show lists.gguf --json")).expect("JSON");
+    let first = serde_json::json!([0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(all["metadata"]["short"].as_array().map(Vec::len), Some(16));
+    assert_eq!(all["metadata"]["long"], serde_json::json!({"count": 17, "type": "u32", "first": first}));
+    let text = place.good("show lists.gguf");
+    assert!(text.contains("long = [0, 1, 2, 3, 4, 5, 6, 7, and 9 more]"), "{text}");
+    assert!(text.contains("general.architecture = \"llama\""), "{text}");
+}
+
+/// Ctrl-C ends the reading of a large file, and the exit code says so.
+#[cfg(unix)]
+#[test]
+fn verifying_is_interrupted() {
+    use std::io::{Seek, Write};
+    let place = Place::new("interrupted");
+    let numbers = 3u64 << 29;
+    let header = format!("{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{numbers}],\"data_offsets\":[0,{}]}}}}", 4 * numbers);
+    let mut file = std::fs::File::create(place.0.join("large.safetensors")).expect("it can be written");
+    file.write_all(&(header.len() as u64).to_le_bytes()).expect("it can be written");
+    file.write_all(header.as_bytes()).expect("it can be written");
+    // Nothing of it is on the disk.
+    let end = file.stream_position().expect("it is a file") + 4 * numbers;
+    file.set_len(end).expect("holes take no room");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rondo"));
+    command.args(["show", "large.safetensors", "--verify"]).current_dir(&place.0);
+    let child = command.stdout(std::process::Stdio::null()).spawn().expect("it runs");
+    std::thread::sleep(std::time::Duration::from_millis(250));
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("it runs");
+    assert!(sent.success(), "it was done before");
+    assert_eq!(child.wait_with_output().expect("it ends").status.code(), Some(130));
+}

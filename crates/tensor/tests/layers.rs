@@ -35,6 +35,34 @@ fn dependencies_point_up_only() {
     }
 }
 
+/// What reads files and configurations that others have made.
+const PARSES: &[&str] = &[
+    "/tensor/src/file/",
+    "/tensor/src/quant/",
+    "/model/src/config.rs",
+    "/model/src/family/",
+    "/model/src/convert/",
+    "/model/src/text/",
+    "/lab/src/fuzz/",
+];
+
+/// Whether a file has nothing but modules of which some may have unsafe code: a lint forbidden there is forbidden below.
+fn is_folder(path: &std::path::Path, source: &str) -> bool {
+    path.ends_with("mod.rs")
+        && ["pub mod simd;", "pub mod mmap;", "pub mod common;", "mod common;"]
+            .iter()
+            .any(|line| source.lines().any(|l| l == *line))
+}
+
+/// Whether the module that a file is part of forbids it.
+fn above_forbids(path: &std::path::Path) -> bool {
+    let folder = path.parent().expect("it lies in a folder");
+    [folder.join("mod.rs"), folder.with_extension("rs")].iter().filter(|above| *above != path).any(|above| {
+        let source = std::fs::read_to_string(above).unwrap_or_default();
+        source.lines().any(|line| line == "#![forbid(unsafe_code)]")
+    })
+}
+
 #[test]
 fn unsafe_code_is_where_the_architecture_says() {
     let crates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -55,6 +83,9 @@ fn unsafe_code_is_where_the_architecture_says() {
                     .lines()
                     .any(|l| l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"));
                 assert!(allowed || !has, "{text} holds unsafe code");
+                let parses = PARSES.iter().any(|part| text.contains(part)) && !allowed && !is_folder(&path, &source);
+                let forbids = source.lines().any(|line| line == "#![forbid(unsafe_code)]");
+                assert!(!parses || forbids || above_forbids(&path), "{text} parses files, and must forbid unsafe code");
             }
         }
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tensor::DType;
-use tensor::file::gguf;
+use tensor::file::{Content, gguf, gguf_in, printable};
 
 /// Convert a model between GGUF and a folder of safetensors with Hugging Face's names.
 #[derive(clap::Args, Debug)]
@@ -47,6 +47,14 @@ pub fn run(args: Args) -> Outcome {
         true => super::run::folder::open(&args.input, None)?.0.path,
         false => args.input.clone(),
     };
+    if let Some(file) = gguf_in(&input).filter(|_| input.is_dir() && !input.join("config.json").exists()) {
+        let help = format!("there is {file} in it: name that file");
+        return Err(Failure::bad_file(format!("{}: there is no config.json in it\n  help: {help}", input.display())));
+    }
+    if Content::of(&input) == Content::Safetensors {
+        let help = "name its folder, with the config.json of the model";
+        return Err(Failure::bad_file(format!("{}: it is a safetensors file\n  help: {help}", input.display())));
+    }
     let file = if input.is_dir() { None } else { Some(gguf::File::open(&input)?) };
     let output = RefCell::new(match &file {
         Some(_) => Output::folder(&args.output, &input)?,
@@ -77,15 +85,18 @@ pub fn run(args: Args) -> Outcome {
         ConvertError::File(error) => error.into(),
         ConvertError::Folder(error) => Failure::bad_file(error),
     })?;
-    made.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
+    made.warnings.iter().for_each(|warning| say(format_args!("warning: {}", printable(warning))));
     match args.json {
         true => product(super::json(&made)),
         false => product(format_args!(
-            "{}: {} tensors · {} · {} files · {:.1} s",
+            "{}: {} tensors · {} · {} · {:.1} s",
             args.output.display(),
             made.tensors,
             size(made.bytes),
-            made.files.len(),
+            match made.files.len() {
+                1 => "1 file".to_string(),
+                files => format!("{files} files"),
+            },
             begun.elapsed().as_secs_f64()
         )),
     }

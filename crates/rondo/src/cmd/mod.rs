@@ -282,7 +282,14 @@ pub fn describe(device: &Device) -> String {
 /// Says something on stderr, whether or not anybody reads it.
 pub fn say(text: impl Display) {
     // Work goes on without its reader.
-    let _ = writeln!(std::io::stderr().lock(), "{}", terminal::painted(&text.to_string()));
+    let _ = writeln!(std::io::stderr().lock(), "{}", terminal::painted(&harmless(&text.to_string())));
+}
+
+/// A message of several lines without what steers a terminal: names and texts out of files are in it.
+fn harmless(text: &str) -> String {
+    let part = |part: &str| tensor::file::printable(part).into_owned();
+    let line = |line: &str| line.split('\t').map(part).collect::<Vec<_>>().join("\t");
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Prints the product of a verb on stdout. A reader who has left (`| head`) is no error; what else keeps it from being

@@ -87,6 +87,9 @@ fn read(run: &Path, verify: bool) -> Result<Report, Failure> {
         let help = near.map_or(help.into(), |path| format!("the run that changed last is {}", path.display()));
         return Err(bad("there is no such folder or file", &help));
     }
+    if let Some(file) = tensor::file::gguf_in(run).filter(|_| !run.join("config.toml").is_file()) {
+        return Err(bad("there is no run in it (no config.toml)", &format!("there is {file} in it: name that file")));
+    }
     if !run.join("config.toml").is_file() {
         return Err(bad("there is no run in it (no config.toml), and no model", help));
     }

@@ -1,23 +1,33 @@
 //! `rondo show` of a model file: what it says, its tensors, and the memory that running it would take.
 #![forbid(unsafe_code)]
 
-use super::{Failure, Outcome, product, say};
+use super::signals::Signals;
+use super::{Failure, Outcome, product, say, terminal};
 use model::Config;
 use model::family::{self, Form};
 use model::memory::{Need, need};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use tensor::DType;
-use tensor::file::{TensorInfo, Tensors, gguf, safetensors};
+use tensor::file::{Content, Problem, TensorInfo, Tensors, gguf, printable, safetensors};
 use tensor::quant;
 
 /// Contexts that memory is told for.
 const CONTEXTS: &[usize] = &[2048, 8192, 32_768];
 /// Numbers that are decoded at once.
 const STEP: usize = 1 << 14;
+/// Lists of at most so many values are told whole; of longer ones so many.
+const WHOLE_LIST: usize = 16;
+const FIRST: usize = 8;
+/// Characters of a value that are printed.
+const WIDEST: usize = 100;
+/// How often the progress of reading is shown.
+const EVERY: Duration = Duration::from_millis(20);
 
 /// How many tensors there are of a type.
 #[derive(Debug, Default, Serialize)]
@@ -58,6 +68,8 @@ struct Report {
     memory: Vec<Need>,
     warnings: Vec<String>,
     verified: bool,
+    /// Tensors of whole numbers, of which there is nothing to decode.
+    whole_number_tensors: usize,
 }
 
 /// A file of either format.
@@ -73,6 +85,9 @@ pub fn is_model(path: &Path) -> bool {
 
 /// Shows it.
 pub fn run(path: &Path, verify: bool, contexts: &[usize], json: bool) -> Outcome {
+    // Reading every byte takes long: it is ended as other long work is.
+    let signals = if verify { Some(Signals::catch(json)?) } else { None };
+    signals.as_ref().map_or(Ok(()), Signals::begin)?;
     let opened = open(path)?;
     let tensors = match &opened {
         Opened::Gguf(file) => file.tensors(),
@@ -86,20 +101,34 @@ pub fn run(path: &Path, verify: bool, contexts: &[usize], json: bool) -> Outcome
         let mut all: Vec<usize> = if contexts.is_empty() { CONTEXTS.to_vec() } else { contexts.to_vec() };
         all.retain(|context| *context < most || !contexts.is_empty());
         all.extend(contexts.is_empty().then_some(most));
+        for context in contexts.iter().filter(|context| **context > most) {
+            report.warnings.push(format!("--context {context}: the model has positions for {most} only"));
+        }
         report.memory = all.into_iter().map(|context| need(&model.config, weights, context)).collect();
     }
-    let checked = known.and_then(|()| if verify { decode_all(tensors) } else { Ok(()) });
+    let checked = known.and_then(|()| match &signals {
+        Some(signals) => decode_all(tensors, &signals.stop),
+        None => Ok(true),
+    });
+    if let (Ok(false), Some(signals)) = (&checked, &signals) {
+        return Err(Failure { message: format!("{}: interrupted", path.display()), ..signals.failure() });
+    }
     report.verified = verify && checked.is_ok();
-    report.warnings.iter().for_each(|warning| say(format_args!("warning: {warning}")));
+    report.warnings.iter().for_each(|warning| say(format_args!("warning: {}", printable(warning))));
     match json {
         true => product(super::json(&report)),
         false => print(&report),
     }
-    checked
+    checked.map(|_| ())
 }
 
 fn open(path: &Path) -> Result<Opened, Failure> {
-    let safetensors = path.is_dir() || path.extension().is_some_and(|e| e == "safetensors" || e == "json");
+    let named = |ending: &str| path.extension().is_some_and(|e| e == ending);
+    let safetensors = match Content::of(path) {
+        Content::Gguf => false,
+        Content::Safetensors => true,
+        Content::Other => path.is_dir() || named("safetensors") || named("json"),
+    };
     Ok(match safetensors {
         true => Opened::Safetensors(safetensors::File::open(path)?),
         false => Opened::Gguf(gguf::File::open(path)?),
@@ -142,15 +171,56 @@ fn report(path: &Path, opened: &Opened, tensors: &Tensors) -> Report {
         memory: Vec::new(),
         warnings,
         verified: false,
+        whole_number_tensors: tensors.iter().filter(|(tensor, _)| !decodes(tensor.dtype)).count(),
     }
 }
 
-/// A value as JSON; of long lists the beginning, in words.
+/// A list as JSON, a long one as its length and type and its first values.
+fn list(array: &gguf::Array) -> Value {
+    use gguf::Array;
+    let shown = if array.len() > WHOLE_LIST { FIRST } else { WHOLE_LIST };
+    let first: Vec<Value> = match array {
+        Array::U8(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::I8(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::U16(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::I16(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::U32(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::I32(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::F32(all) => all.iter().take(shown).map(|n| json!(tensor::number::shortest(*n))).collect(),
+        Array::Bool(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::String(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::U64(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::I64(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::F64(all) => all.iter().take(shown).map(|n| json!(n)).collect(),
+        Array::Array(all) => all.iter().take(shown).map(list).collect(),
+    };
+    if array.len() <= WHOLE_LIST {
+        return first.into();
+    }
+    json!({ "count": array.len(), "type": array.kind().name(), "first": first })
+}
+
+/// Such JSON in a line.
+fn brief(value: &Value) -> String {
+    let items = |all: &[Value]| all.iter().map(brief).collect::<Vec<_>>().join(", ");
+    match value {
+        Value::Array(all) => format!("[{}]", items(all)),
+        Value::Object(list) => {
+            let first = list.get("first").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let count = list.get("count").and_then(Value::as_u64).unwrap_or(0);
+            format!("[{}, and {} more]", items(first), count.saturating_sub(first.len() as u64))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A value as JSON.
 fn plain(value: &gguf::Value) -> Value {
     match value {
         gguf::Value::String(text) => json!(text),
         gguf::Value::Bool(flag) => json!(flag),
-        gguf::Value::Array(_) => json!(value.to_string()),
+        gguf::Value::Array(array) => list(array),
+        gguf::Value::F32(number) => json!(tensor::number::shortest(*number)),
         _ => match (value.unsigned(), value.float()) {
             (Some(number), _) => json!(number),
             (_, Some(number)) => json!(number),
@@ -186,53 +256,97 @@ fn understand(path: &Path, opened: &Opened, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Decodes every number of every tensor, on all cores.
-fn decode_all(tensors: &Tensors) -> Outcome {
+/// Whether there are numbers of this type to decode: there is nothing wrong that a whole number could be.
+fn decodes(dtype: DType) -> bool {
+    dtype == DType::F64 || quant::format(dtype).is_some()
+}
+
+/// Decodes every number of every tensor, on all cores; answers false where it was told to stop.
+fn decode_all(tensors: &Tensors, stop: &AtomicBool) -> Result<bool, Failure> {
     tensors.unchanged()?;
     let all: Vec<_> = tensors.iter().collect();
-    let next = AtomicUsize::new(0);
+    let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let worker = || {
         let mut numbers = vec![0f32; STEP];
         while let Some((tensor, bytes)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err((offset, what)) = decode(tensor.dtype, bytes, &mut numbers) {
-                let problem = tensor::file::Problem::new(
-                    tensor.offset.saturating_add(offset),
-                    format!("tensor `{}`", tensor.name),
-                    what,
-                );
-                return Err(problem.within(tensors.path_of(&tensor.name).unwrap_or(Path::new(""))));
+            let go_on = |read: usize| {
+                done.fetch_add(read as u64, Ordering::Relaxed);
+                !stop.load(Ordering::Relaxed)
+            };
+            match decode(tensor.dtype, bytes, &mut numbers, go_on) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err((offset, what)) => {
+                    let field = format!("tensor `{}`", tensor.name);
+                    let problem = Problem::new(tensor.offset.saturating_add(offset), field, what);
+                    return Err(problem.within(tensors.path_of(&tensor.name).unwrap_or(Path::new(""))));
+                }
             }
         }
-        Ok(())
+        Ok(true)
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let results = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        while terminal::live() && !workers.iter().all(|worker| worker.is_finished()) {
+            std::thread::sleep(EVERY);
+            progress(done.load(Ordering::Relaxed), tensors.file_bytes());
+        }
         workers
             .into_iter()
             .map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect::<Vec<_>>()
     });
-    results.into_iter().collect::<Result<Vec<()>, _>>()?;
-    Ok(tensors.unchanged()?)
+    if terminal::live() {
+        // Work goes on without its reader.
+        let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
+    }
+    let whole = results.into_iter().collect::<Result<Vec<bool>, _>>()?;
+    tensors.unchanged()?;
+    Ok(whole.into_iter().all(|whole| whole))
 }
 
-/// Where the first number is that is no number, in bytes from the tensor's start.
-fn decode(dtype: DType, bytes: &[u8], numbers: &mut [f32]) -> Result<(), (u64, String)> {
-    let Some(format) = quant::format(dtype) else { return Ok(()) };
+fn progress(done: u64, all: u64) {
+    let text = format!("{:3.0}% · {} of {} read", done as f64 / all.max(1) as f64 * 100.0, size(done), size(all));
+    let text: String = text.chars().take(terminal::columns().saturating_sub(1)).collect();
+    let mut stderr = std::io::stderr().lock();
+    // Work goes on without its reader.
+    let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
+}
+
+/// Whether all was read before `go_on` said no; or where the first number is that is no number, in bytes from the
+/// tensor's start.
+fn decode(
+    dtype: DType,
+    bytes: &[u8],
+    numbers: &mut [f32],
+    go_on: impl Fn(usize) -> bool,
+) -> Result<bool, (u64, String)> {
+    let wrong = |element: usize, value: &dyn std::fmt::Display, offset: u64| {
+        (offset, format!("element {element} is {value}, which is no weight"))
+    };
     let (elements, size) = (dtype.block_elements(), dtype.block_bytes());
     let step = STEP / elements * size;
-    for (piece, at) in bytes.chunks(step).zip((0u64..).step_by(step)) {
-        let count = piece.len() / size * elements;
-        let numbers = numbers.get_mut(..count).unwrap_or_default();
-        format.decode(piece, numbers).map_err(|what| (at, what))?;
-        if let Some(place) = numbers.iter().position(|number| !number.is_finite()) {
-            let value = numbers.get(place).copied().unwrap_or_default();
-            let offset = at + (place / elements * size) as u64;
-            return Err((offset, format!("element {place} of this block of {count} is {value}, which is no weight")));
+    for (piece, at) in bytes.chunks(step).zip((0usize..).step_by(step)) {
+        if dtype == DType::F64 {
+            let found = piece.as_chunks::<8>().0.iter().map(|bytes| f64::from_le_bytes(*bytes));
+            if let Some((place, value)) = found.enumerate().find(|(_, number)| !number.is_finite()) {
+                return Err(wrong(at / size + place, &value, (at + place * size) as u64));
+            }
+        } else if let Some(format) = quant::format(dtype) {
+            let count = piece.len() / size * elements;
+            let numbers = numbers.get_mut(..count).unwrap_or_default();
+            format.decode(piece, numbers).map_err(|what| (at as u64, what))?;
+            if let Some(place) = numbers.iter().position(|number| !number.is_finite()) {
+                let value = numbers.get(place).copied().unwrap_or_default();
+                return Err(wrong(at / size * elements + place, &value, (at + place / elements * size) as u64));
+            }
+        }
+        if !go_on(piece.len()) {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn print(report: &Report) {
@@ -259,21 +373,38 @@ fn print(report: &Report) {
         line("memory", format!("context {:7}: {text}", need.context));
     }
     for (key, value) in &report.metadata {
-        let text = value.as_str().map_or_else(|| value.to_string(), |text| text.escape_debug().to_string());
-        let short: String = text.chars().take(100).collect();
+        let text = brief(value);
+        let text = printable(&text);
+        let short: String = text.chars().take(WIDEST).collect();
         let more = if short.len() < text.len() { "…" } else { "" };
-        line("key", format!("{key} = {short}{more}"));
+        line("key", format!("{} = {short}{more}", printable(key)));
     }
     for tensor in &report.tensors {
         let shape = tensor::Shape::from(&tensor.shape[..]);
         line(
             "tensor",
-            format!("{:40} {:8} {shape} · byte {} · {}", tensor.name, tensor.dtype, tensor.offset, size(tensor.bytes)),
+            format!(
+                "{:40} {:8} {shape} · byte {} · {}",
+                printable(&tensor.name),
+                tensor.dtype,
+                tensor.offset,
+                size(tensor.bytes)
+            ),
         );
     }
     if report.verified {
-        line("verified", format!("all {} tensors decode to finite numbers", report.tensors.len()));
+        let whole = report.whole_number_tensors;
+        let decoded = report.tensors.len() - whole;
+        line("verified", format!("all {} decode to finite numbers", tensors_of(decoded)));
+        if whole > 0 {
+            let have = if whole == 1 { "has" } else { "have" };
+            line("verified", format!("{} of whole numbers {have} nothing to decode", tensors_of(whole)));
+        }
     }
+}
+
+fn tensors_of(count: usize) -> String {
+    format!("{count} tensor{}", if count == 1 { "" } else { "s" })
 }
 
 /// Bytes in the largest unit that they fill.

@@ -28,7 +28,8 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args) -> Outcome {
     let start = Instant::now();
-    let codec = Codec::open(&folder(&args.model)).map_err(failure)?;
+    let model = folder(&args.model);
+    let codec = Codec::open(&model).map_err(|error| failure(error, &model))?;
     let open_seconds = start.elapsed().as_secs_f64();
     if args.text.len() > 1 && !args.decode {
         let help = "put it in quotation marks, or send it to standard input";
@@ -156,11 +157,13 @@ fn folder(path: &Path) -> PathBuf {
     newest.map_or_else(|| path.to_path_buf(), |(_, folder)| folder)
 }
 
-fn failure(error: CodecError) -> Failure {
-    match error {
-        CodecError::Io { .. } => Failure::bad_file(format!(
+fn failure(error: CodecError, model: &Path) -> Failure {
+    let file = tensor::file::gguf_in(model).filter(|_| !model.join("tokenizer.json").exists());
+    match (error, file) {
+        (error, Some(file)) => Failure::bad_file(format!("{error}\n  help: there is {file} in it: name that file")),
+        (error @ CodecError::Io { .. }, None) => Failure::bad_file(format!(
             "{error}\n  help: give a GGUF file, a tokenizer.json, or a model's or run's folder"
         )),
-        error => Failure::bad_file(error),
+        (error, None) => Failure::bad_file(error),
     }
 }

@@ -1,11 +1,32 @@
 //! What is wrong with a model file: which file, where in it, what, and what to do.
 #![forbid(unsafe_code)]
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+
+/// Text out of a file as it may be shown on a terminal: without line ends, escapes and other characters that steer it,
+/// which stand there as `\n` and `\u{1b}`.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    // Control characters, and those that change the order of what is written.
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match steers(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
 
 /// What is wrong with a file: where, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("byte {offset}: {field}: {what}\n  help: {help}")]
+#[error("byte {offset}: {}: {}\n  help: {help}", printable(field), printable(what))]
 pub struct Problem {
     /// Bytes from the file's start.
     pub offset: u64,
@@ -76,5 +97,19 @@ impl Error {
         match self {
             Error::Io { path, .. } | Error::Format { path, .. } => path,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_is_escaped() {
+        assert!(matches!(printable("blk.0 `größe` 👋"), Cow::Borrowed("blk.0 `größe` 👋")));
+        assert_eq!(printable("a\x1b]0;x\x07\r\nb\u{9b}2J\u{202e}"), "a\\u{1b}]0;x\\u{7}\\r\\nb\\u{9b}2J\\u{202e}");
+        let problem = Problem::new(7, "key `\x1b[2J\nerror: all is lost`", "it is \x1b[31m");
+        let text = problem.within(Path::new("m.gguf")).to_string();
+        assert!(!text.contains('\x1b') && text.lines().count() == 2, "{text}");
     }
 }

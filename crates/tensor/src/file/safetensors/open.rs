@@ -62,11 +62,19 @@ impl File {
         if mapped.bytes().len() as u64 > LARGEST_INDEX {
             return Err(wrong(0, format!("it has more than {LARGEST_INDEX} bytes")));
         }
+        if let Some(what) = another_json(path, mapped.bytes()) {
+            return Err(Problem::new(0, "the file", what)
+                .help("name its folder, or a .safetensors or .gguf file")
+                .within(path));
+        }
         let index: Index = serde_json::from_slice(mapped.bytes()).map_err(|e| {
             let lines = mapped.bytes().split_inclusive(|b| *b == b'\n');
             let before: usize = lines.take(e.line().saturating_sub(1)).map(<[u8]>::len).sum();
             wrong(before.saturating_add(e.column().saturating_sub(1)) as u64, e.to_string())
         })?;
+        if index.weight_map.is_empty() {
+            return Err(wrong(0, "its weight_map is empty: it names no tensor".into()));
+        }
         let folder = path.parent().unwrap_or(Path::new(""));
         let names: BTreeSet<&str> = index.weight_map.values().map(String::as_str).collect();
         let mut parts = Vec::new();
@@ -144,12 +152,33 @@ fn confined(folder: &Path, name: &str) -> Result<PathBuf, String> {
     Err(format!("it names the shard {name:?}, a link that leads out of the folder, to {}", real.display()))
 }
 
+/// What a file in JSON is that is found beside models, and no index of shards.
+fn another_json(path: &Path, bytes: &[u8]) -> Option<String> {
+    let all: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(bytes).ok()?;
+    if all.contains_key("weight_map") || all.is_empty() {
+        return None;
+    }
+    let has = |key: &str| all.contains_key(key);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Some(if has("architectures") || has("model_type") || has("hidden_size") {
+        format!("{name} is a model's configuration, and holds no tensors")
+    } else if has("added_tokens") || has("pre_tokenizer") || has("tokenizer_class") || has("chat_template") {
+        format!("{name} is of a tokenizer, and holds no tensors")
+    } else {
+        "it is no index of shards: it has no weight_map".into()
+    })
+}
+
 /// Why there is no model in a folder.
 fn none_in(folder: &Path, single: &Path) -> Error {
     let names = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let code = names
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .find(|name| [".bin", ".pt", ".pth", ".pkl", ".ckpt"].iter().any(|ending| name.ends_with(ending)));
+    if let Some(name) = crate::file::gguf_in(folder) {
+        let what = format!("it is not there, and {name} is");
+        return Error::missing(single, &what, "name the GGUF file itself");
+    }
     match code {
         Some(name) => Error::missing(
             single,
