@@ -59,3 +59,22 @@ fn array(number: i64, depth: usize, draw: &mut dyn FnMut(usize) -> usize) -> Arr
         _ => Array::F64(vec![number as f64; count]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{mutate::Mutator, target};
+    use super::*;
+
+    /// Lists where one number is meant are what changed bytes don't come to.
+    #[test]
+    fn the_number_of_layers_becomes_a_list_soon() {
+        let target = target("gguf").expect("it is there");
+        let (seeds, mut mutator) = ((target.seeds)(), Mutator::new(1, target.name, target.words));
+        let lists = (0..5_000).filter(|_| {
+            let input = mutator.change(&seeds, target.change);
+            let head = gguf::parse(&input).ok();
+            head.is_some_and(|head| matches!(head.metadata.get("llama.block_count"), Some(Value::Array(Array::U32(_)))))
+        });
+        assert!(lists.count() > 0);
+    }
+}

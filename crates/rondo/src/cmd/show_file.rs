@@ -364,7 +364,7 @@ fn print(report: &Report) {
         }
     }
     for (name, count) in &report.formats {
-        line("format", format!("{name:8} {:5} tensors · {}", count.tensors, size(count.bytes)));
+        line("format", format!("{name:8} {:>12} · {}", tensors_of(count.tensors), size(count.bytes)));
     }
     for need in &report.memory {
         let parts = [need.weights_bytes, need.kv_cache_bytes, need.activation_bytes].map(size);
@@ -395,7 +395,11 @@ fn print(report: &Report) {
     if report.verified {
         let whole = report.whole_number_tensors;
         let decoded = report.tensors.len() - whole;
-        line("verified", format!("all {} decode to finite numbers", tensors_of(decoded)));
+        match decoded {
+            0 => {}
+            1 => line("verified", "1 tensor decodes to finite numbers".into()),
+            _ => line("verified", format!("all {decoded} tensors decode to finite numbers")),
+        }
         if whole > 0 {
             let have = if whole == 1 { "has" } else { "have" };
             line("verified", format!("{} of whole numbers {have} nothing to decode", tensors_of(whole)));
