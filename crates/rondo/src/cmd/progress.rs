@@ -5,6 +5,7 @@ use super::{say, terminal};
 use std::fmt::Display;
 use std::io::Write;
 use std::time::Instant;
+use tensor::file::printable;
 
 /// How much of it is done.
 pub struct Progress {
@@ -37,6 +38,7 @@ impl Progress {
         let left =
             if share > 0.05 { format!(" · {:.0} s left", seconds * (1.0 - share) / share) } else { String::new() };
         let text = format!("{:3.0}% · {what}{left}", share * 100.0);
+        let text = printable(&text);
         if terminal::live() {
             let width = terminal::columns().saturating_sub(1);
             let text: String = text.chars().take(width).collect();

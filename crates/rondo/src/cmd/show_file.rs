@@ -1,15 +1,15 @@
 //! `rondo show` of a model file: what it says, its tensors, and the memory that running it would take.
 #![forbid(unsafe_code)]
 
+use super::progress::Progress;
 use super::signals::Signals;
-use super::{Failure, Outcome, product, say, terminal};
+use super::{Failure, Outcome, product, say};
 use model::Config;
 use model::family::{self, Form};
 use model::memory::{Need, need};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,7 +27,7 @@ const FIRST: usize = 8;
 /// Characters of a value that are printed.
 const WIDEST: usize = 100;
 /// How often the progress of reading is shown.
-const EVERY: Duration = Duration::from_millis(20);
+const EVERY: Duration = Duration::from_millis(5);
 
 /// How many tensors there are of a type.
 #[derive(Debug, Default, Serialize)]
@@ -288,30 +288,21 @@ fn decode_all(tensors: &Tensors, stop: &AtomicBool) -> Result<bool, Failure> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let results = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        while terminal::live() && !workers.iter().all(|worker| worker.is_finished()) {
+        let mut progress = Progress::new(tensors.file_bytes());
+        while !workers.iter().all(|worker| worker.is_finished()) {
             std::thread::sleep(EVERY);
-            progress(done.load(Ordering::Relaxed), tensors.file_bytes());
+            progress.done = done.load(Ordering::Relaxed);
+            progress.show(format_args!("of {} read", size(tensors.file_bytes())));
         }
+        drop(progress);
         workers
             .into_iter()
             .map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect::<Vec<_>>()
     });
-    if terminal::live() {
-        // Work goes on without its reader.
-        let _ = write!(std::io::stderr().lock(), "\r\x1b[2K");
-    }
     let whole = results.into_iter().collect::<Result<Vec<bool>, _>>()?;
     tensors.unchanged()?;
     Ok(whole.into_iter().all(|whole| whole))
-}
-
-fn progress(done: u64, all: u64) {
-    let text = format!("{:3.0}% · {} of {} read", done as f64 / all.max(1) as f64 * 100.0, size(done), size(all));
-    let text: String = text.chars().take(terminal::columns().saturating_sub(1)).collect();
-    let mut stderr = std::io::stderr().lock();
-    // Work goes on without its reader.
-    let _ = write!(stderr, "\r\x1b[2K{text}").and_then(|()| stderr.flush());
 }
 
 /// Whether all was read before `go_on` said no; or where the first number is that is no number, in bytes from the
