@@ -1,4 +1,5 @@
 //! Text and tokens: tokenizers, and text that arrives token by token.
+#![forbid(unsafe_code)]
 
 mod codec;
 mod stream;
