@@ -70,11 +70,11 @@ mod tests {
     fn the_number_of_layers_becomes_a_list_soon() {
         let target = target("gguf").expect("it is there");
         let (seeds, mut mutator) = ((target.seeds)(), Mutator::new(1, target.name, target.words));
-        let lists = (0..5_000).filter(|_| {
+        let found = (0..100_000).any(|_| {
             let input = mutator.change(&seeds, target.change);
             let head = gguf::parse(&input).ok();
             head.is_some_and(|head| matches!(head.metadata.get("llama.block_count"), Some(Value::Array(Array::U32(_)))))
         });
-        assert!(lists.count() > 0);
+        assert!(found, "not in as many inputs as the tests try");
     }
 }
