@@ -152,14 +152,14 @@ fn replays_and_reads(device: &Device) {
     let mut allocations = 0;
     for step in 0..1000_u64 {
         x.chunks_exact_mut(4).zip(0..).for_each(|(b, i)| b.copy_from_slice(&value(step, i).to_le_bytes()));
-        let from = device::count::host_allocations();
+        let from = device::count::host_allocations_of_thread();
         recording.write(0, &x).unwrap();
         let ticket = recording.replay().unwrap();
         assert_eq!(ticket.0, step);
         if step >= 10 {
             recording.read(0, device::Ticket(step - 10), &mut out).unwrap();
         }
-        allocations += device::count::host_allocations() - from;
+        allocations += device::count::host_allocations_of_thread() - from;
         if step >= 10 {
             check(step - 10, &out);
         }

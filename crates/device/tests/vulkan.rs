@@ -3,7 +3,7 @@
 #[path = "there/mod.rs"]
 mod there;
 
-use device::count::{CountingAllocator, host_allocations};
+use device::count::{CountingAllocator, host_allocations_of_thread};
 use device::vulkan::Vulkan;
 use device::{Buffer, Choice, Device, Error, Machine, Options, SLOTS};
 use graph::op::{Cost, TensorType};
@@ -130,13 +130,13 @@ fn replays_are_in_order_and_allocate_nothing() {
     let steps: Vec<Vec<u8>> = (0..STEPS as u32).map(input).collect();
     let mut out = vec![0; 160];
     let mut tickets = Vec::with_capacity(STEPS);
-    let (before, allocations) = (device.counters(), host_allocations());
+    let (before, allocations) = (device.counters(), host_allocations_of_thread());
     for step in &steps {
         recording.write(0, step).expect("written");
         tickets.push(recording.replay().expect("submitted"));
     }
     recording.read(0, tickets[STEPS - 1], &mut out).expect("read");
-    assert_eq!(host_allocations() - allocations, 0, "host allocations");
+    assert_eq!(host_allocations_of_thread() - allocations, 0, "host allocations");
     let after = device.counters();
     assert_eq!(after.submissions - before.submissions, STEPS as u64, "submissions");
     assert_eq!(after.device_allocations, before.device_allocations, "device allocations");
