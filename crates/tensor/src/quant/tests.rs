@@ -190,7 +190,7 @@ const ENCODED: &[(DType, &str)] = &[
     (DType::Q5_0, "48d31b277cbfcda88ea4e399f769fd8242ed463208d03ea4ab6a226632b20c1b"),
     (DType::Q5_1, "4682fa78cdd9bba264fa1642f247df7061485d740627fb5ad971a4b83d72c170"),
     (DType::Q8_0, "c5f1cd7cb4d6f30824b7e633044acd2080d9fd61e890ddf4f0974342bcbb0c8d"),
-    (DType::Q2_K, "d8a9e2930f36504588ef79c0fdfe6fe1334cc8aabd5e99779cd4d66fdc7cfd70"),
+    (DType::Q2_K, "3330782e597020f606e0e48a23315683ffa34ef8f1af5b166e35a714c5d332ff"),
     (DType::Q3_K, "e6f3957cde08ddbb73d75d6a4f9161e4cd39c5f5aeaa72fd1834864bd9f09304"),
     (DType::Q4_K, "ae210c88563423389bf0cfe549c1c4b7cc65900a526a8997b4ab79d3958c3eae"),
     (DType::Q5_K, "95985da6051169aa0912e14dbe97a8d24ebeb6475a457e806fb76438354f937e"),
