@@ -297,26 +297,6 @@ fn changed_files_are_refused_or_work() {
     assert!(good > ROUNDS as usize / 100, "only {good} were good enough to be used");
 }
 
-/// Goes on where it was ended: `cargo test --release -p rondo-model --test tokenizers -- --ignored for_long`, with
-/// RONDO_MUTATION_MINUTES.
-#[test]
-#[ignore = "takes as long as it is told to"]
-fn changed_files_for_long() {
-    let minutes = std::env::var("RONDO_MUTATION_MINUTES").map_or(30, |minutes| minutes.parse().unwrap());
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tokenizer-rounds");
-    // The first rounds are those of the other test.
-    let first = std::fs::read_to_string(&place).map_or(100_000, |round| round.trim().parse::<u64>().unwrap());
-    let (seeds, start, mut round, mut good) = (tiny_files(), Instant::now(), first, 0u64);
-    while start.elapsed() < Duration::from_secs(60 * minutes) {
-        for _ in 0..10_000 {
-            good += u64::from(changed(&seeds, round) == Some(true));
-            round += 1;
-        }
-        std::fs::write(&place, round.to_string()).unwrap();
-    }
-    println!("rounds {first} to {round}, {good} still good, {:?}", start.elapsed());
-}
-
 /// A tokenizer of a few tokens.
 fn tiny(name: &str) -> String {
     let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
