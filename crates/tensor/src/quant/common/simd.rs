@@ -42,6 +42,41 @@ thread_local! {
     pub static WIDEST: std::cell::Cell<usize> = const { std::cell::Cell::new(512) };
 }
 
+/// Eight signed bytes as numbers. Left to itself, the compiler takes the bytes apart by shifts.
+#[inline(always)]
+pub fn numbers(bytes: u64) -> [f32; 8] {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") && allowed(256) {
+        use std::arch::x86_64::{__m256, _mm_cvtsi64_si128, _mm256_cvtepi8_epi32, _mm256_cvtepi32_ps};
+        // SAFETY: the processor has these instructions, and eight lanes are eight numbers.
+        return unsafe {
+            std::mem::transmute::<__m256, [f32; 8]>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(
+                bytes as i64,
+            ))))
+        };
+    }
+    bytes.to_le_bytes().map(|byte| f32::from(byte as i8))
+}
+
+/// Of sixteen bytes those that the low halves of codes select, then those that the high halves do.
+#[inline(always)]
+pub fn lookup(table: &[i8; 16], codes: &[u8; 16]) -> [i8; 32] {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") && allowed(256) {
+        use std::arch::x86_64::{
+            __m128i, _mm_and_si128, _mm_loadu_si128, _mm_set1_epi8, _mm_shuffle_epi8, _mm_srli_epi16,
+        };
+        // SAFETY: the processor has these instructions, and each vector is 16 bytes.
+        return unsafe {
+            let [table, codes] = [table.as_ptr().cast::<__m128i>(), codes.as_ptr().cast()].map(|p| _mm_loadu_si128(p));
+            let low = _mm_shuffle_epi8(table, _mm_and_si128(codes, _mm_set1_epi8(15)));
+            let high = _mm_shuffle_epi8(table, _mm_and_si128(_mm_srli_epi16::<4>(codes), _mm_set1_epi8(15)));
+            std::mem::transmute::<[__m128i; 2], [i8; 32]>([low, high])
+        };
+    }
+    std::array::from_fn(|i| table[usize::from(codes[i % 16] >> (i / 16 * 4) & 15)])
+}
+
 /// Writes past the caches, for results that nobody reads soon: their old lines aren't fetched first, which is a third of
 /// the traffic. Dropping it waits for the writes, as other threads may only then read them: once for many, since
 /// computing goes on beside writes that are under way.

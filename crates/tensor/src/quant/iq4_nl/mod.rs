@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::common::search::{inverse, largest};
+use super::common::simd::lookup;
 use super::common::{Importance, put_half, put_halves};
 use super::{Format, chunk, decoder, encoder, half};
 use crate::DType;
@@ -15,36 +16,10 @@ pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1
 #[inline(always)]
 fn decode(block: &[u8; 18], out: &mut [f32; 32]) {
     let d = half(block, 0);
-    let values = values(chunk(block, 2));
+    let values = lookup(&VALUES, chunk(block, 2));
     for i in 0..32 {
         out[i] = d * f32::from(values[i]);
     }
-}
-
-/// The values of 32 codes, the first 16 in the low halves: sums of steps, which vectors take many of at once.
-#[inline(always)]
-pub(super) fn values(codes: &[u8; 16]) -> [i8; 32] {
-    let mut q = [0u8; 32];
-    for i in 0..16 {
-        q[i] = codes[i] & 15;
-        q[i + 16] = codes[i] >> 4;
-    }
-    let mut values = [0i8; 32];
-    for i in 0..32 {
-        values[i] = value(q[i]);
-    }
-    values
-}
-
-/// The value of a code.
-#[inline(always)]
-fn value(q: u8) -> i8 {
-    let mut value = VALUES[0];
-    for k in 0..15u8 {
-        let step = VALUES[usize::from(k) + 1].wrapping_sub(VALUES[usize::from(k)]);
-        value = value.wrapping_add(if q > k { step } else { 0 });
-    }
-    value
 }
 
 /// Where one value ends and the next begins.

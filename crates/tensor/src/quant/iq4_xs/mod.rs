@@ -2,8 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::common::search::{at_least, at_most, inverse, largest, round};
+use super::common::simd::lookup;
 use super::common::{Importance, mean_square, put_half, put_halves};
-use super::iq4_nl::{nearest, scale, values};
+use super::iq4_nl::{VALUES, nearest, scale};
 use super::{Format, chunk, decoder, encoder, half};
 use crate::DType;
 
@@ -19,7 +20,7 @@ fn decode(block: &[u8; 136], out: &mut [f32; 256]) {
         let low = block[4 + group / 2] >> (group % 2 * 4) & 15;
         let scale = (low | ((high >> (2 * group) & 3) as u8) << 4) as i8 - 32;
         let d = d * f32::from(scale);
-        let values = values(chunk(block, 8 + group * 16));
+        let values = lookup(&VALUES, chunk(block, 8 + group * 16));
         for i in 0..32 {
             outs[group][i] = d * f32::from(values[i]);
         }

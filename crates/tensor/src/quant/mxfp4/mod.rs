@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::common::search::{inverse, largest};
+use super::common::simd::lookup;
 use super::common::{Importance, put_halves};
 use super::{Format, chunk, decoder, encoder};
 use crate::DType;
@@ -12,17 +13,6 @@ pub const FORMAT: Format = Format { dtype: DType::Mxfp4, decode: decoder!(decode
 /// Twice the value of each code.
 const DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// What [`DOUBLED`] says, computed from the code's fields: vectors look nothing up.
-#[inline(always)]
-fn doubled(code: u8) -> i8 {
-    let (exponent, fraction) = (code >> 1 & 3, code & 1);
-    let normal = u8::from(exponent > 0);
-    let mut magnitude = 2 * normal + fraction;
-    magnitude = if exponent > 1 { 2 * magnitude } else { magnitude };
-    magnitude = if exponent > 2 { 2 * magnitude } else { magnitude };
-    if code & 8 == 0 { magnitude as i8 } else { -(magnitude as i8) }
-}
-
 /// 2^(exponent - 128): half of what the byte says, for the doubled values.
 fn half_scale(exponent: u8) -> f32 {
     let exponent = u32::from(exponent);
@@ -32,10 +22,9 @@ fn half_scale(exponent: u8) -> f32 {
 #[inline(always)]
 fn decode(block: &[u8; 17], out: &mut [f32; 32]) {
     let d = half_scale(block[0]);
-    let codes = chunk::<16>(block, 1);
-    for i in 0..16 {
-        out[i] = d * f32::from(doubled(codes[i] & 15));
-        out[i + 16] = d * f32::from(doubled(codes[i] >> 4));
+    let values = lookup(&DOUBLED, chunk(block, 1));
+    for i in 0..32 {
+        out[i] = d * f32::from(values[i]);
     }
 }
 
