@@ -46,7 +46,9 @@ fn write(path: &Path, family: &Family, config: &Config, dtype: DType) {
     metadata.set("general.tags", Value::Array(Array::String(vec!["a".into(), "\u{1F600}\0".into()])));
     metadata.set("tokenizer.ggml.model", Value::String("gpt2".into()));
     metadata.set("tokenizer.ggml.pre", Value::String("llama-bpe".into()));
-    let tokens = (0..40).map(|id| if id == 39 { "<end>".into() } else { format!("t{id}") }).collect();
+    let names = [(37, "t"), (38, "1"), (39, "<end>")];
+    let name = |id| names.iter().find(|(named, _)| *named == id).map(|(_, name)| name.to_string());
+    let tokens = (0..40).map(|id| name(id).unwrap_or_else(|| format!("t{id}"))).collect();
     metadata.set("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
     metadata.set(
         "tokenizer.ggml.token_type",

@@ -17,7 +17,8 @@ pub use tokens::{Kind, Problem, Special};
 use aho_corasick::{AhoCorasick, MatchKind};
 use library::{Library, Style};
 pub(crate) use pieces::name_of;
-use pieces::{Before, Pieces, Prefix, SPACE};
+use pieces::{Before, Pieces};
+pub(crate) use pieces::{Prefix, SPACE};
 use split::Splitter;
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -249,6 +250,16 @@ impl Vocabulary {
         Some((self.tokens.text(id)?, self.tokens.kind(id)?))
     }
 
+    /// Where a SentencePiece vocabulary puts a space before a text; `None` for vocabularies of other kinds.
+    pub(crate) fn prefix(&self) -> Option<Prefix> {
+        if let Scheme::Sentence(pieces) = &self.scheme { Some(pieces.prefix) } else { None }
+    }
+
+    /// Whether white space after this token is passed over.
+    pub(crate) fn swallows_after(&self, id: u32) -> bool {
+        self.around.after.contains(&id)
+    }
+
     /// Whether a space that comes first was put there.
     fn drops_space(&self, before: Before, after: &[u8]) -> bool {
         match &self.scheme {
@@ -285,6 +296,11 @@ impl Decoder<'_> {
         };
         bytes
     }
+}
+
+/// What SentencePiece tokens of a GGUF file are merged of, as `pieces::scored_pairs`.
+pub(crate) fn scored_pairs(metadata: &Metadata) -> Result<Vec<[u32; 3]>, Problem> {
+    pieces::scored_pairs(&Tokens::read(metadata)?)
 }
 
 fn byte_level(metadata: &Metadata) -> Result<Vocabulary, Problem> {

@@ -379,6 +379,33 @@ fn listed<'m>(
 
 /// Every way to make a token of two others, or of characters that are none; the higher its score, the sooner.
 fn by_score(tokens: &Tokens) -> Result<Merges, Problem> {
+    let mut merges = Merges::default();
+    each_scored(tokens, |rank, left, right, id| merges.insert(left, right, rank, id))?;
+    Ok(merges)
+}
+
+/// As [`by_score`], in the order in which they are merged, as ids: left, right, and what they become. Without those that
+/// become tokens which are found in a text before it is merged.
+///
+/// # Errors
+/// When the tokens are too long to be a vocabulary, or one has a character that is none.
+pub fn scored_pairs(tokens: &Tokens) -> Result<Vec<[u32; 3]>, Problem> {
+    let (mut pairs, mut nameless) = (Vec::new(), None);
+    each_scored(tokens, |rank, left, right, id| {
+        if tokens.kind(id) != Some(Kind::UserDefined) {
+            nameless = nameless.or((left.max(right) >= NAMELESS).then_some(id));
+            pairs.push((rank, id, left, right));
+        }
+    })?;
+    if let Some(text) = nameless.and_then(|id| tokens.text(id)) {
+        return Err(problem("tokenizer.ggml.tokens", format!("{} has a character that is no token", shown(text))));
+    }
+    pairs.sort_unstable();
+    Ok(pairs.into_iter().map(|(_, id, left, right)| [left, right, id]).collect())
+}
+
+/// Calls with rank, left, right and what they become.
+fn each_scored(tokens: &Tokens, mut each: impl FnMut(u32, u32, u32, u32)) -> Result<(), Problem> {
     let mergeable = |kind| matches!(kind, Kind::Normal | Kind::UserDefined | Kind::Unused);
     let work = tokens.iter().map(|(_, text, _)| (text.len() as u64).saturating_pow(2)).fold(0, u64::saturating_add);
     if work > MOST_LOOKUPS {
@@ -396,18 +423,17 @@ fn by_score(tokens: &Tokens) -> Result<Merges, Problem> {
             characters.next().is_none().then_some(NAMELESS | u32::from(one))
         })
     };
-    let mut merges = Merges::default();
     for (id, text, _) in tokens.iter().filter(|(_, _, kind)| mergeable(*kind)) {
         let rank = order.partition_point(|other| other.total_cmp(&score(id)).is_gt());
         let rank = u32::try_from(rank).unwrap_or(u32::MAX - 1);
         for (at, _) in text.char_indices().skip(1) {
             let (left, right) = text.split_at(at);
             if let (Some(left), Some(right)) = (symbol(left), symbol(right)) {
-                merges.insert(left, right, rank, id);
+                each(rank, left, right, id);
             }
         }
     }
-    Ok(merges)
+    Ok(())
 }
 
 #[cfg(test)]
