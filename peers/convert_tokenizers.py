@@ -76,6 +76,8 @@ def main():
             first, folder, again = (Path(place) / name for name in ["first.gguf", "folder", "again.gguf"])
             write(vocabulary, first)
             said = run(arguments.rondo, "convert", first, folder).stderr.decode()
+            if not (folder / "tokenizer.json").exists():
+                sys.exit(f"{vocabulary.stem}: {said}")
             loaded = transformers.AutoTokenizer.from_pretrained(folder)
             ids = [loaded(text, add_special_tokens=False)["input_ids"] for text in texts]
             row = {"texts": len(texts), "transformers": sum(a != b for a, b in zip(ids, expected, strict=True))}

@@ -6,37 +6,90 @@ use crate::text::Vocabulary;
 use serde_json::{Map, Value as Json, json};
 use tensor::file::gguf::{Array, Metadata, Value};
 
-/// How text is cut before pairs are merged: GGUF's name of it, and tokenizer.json's pattern.
-const CUTS: &[(&str, &str)] = &[
+/// A step that cuts text before pairs are merged.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step<'p> {
+    /// At what matches a pattern.
+    Split(&'p str),
+    /// Around each digit.
+    Digits,
+    /// By GPT-2's rules, and into bytes.
+    Words,
+    /// Into bytes.
+    Bytes,
+}
+
+/// How text is cut: GGUF's name of it, and the steps of tokenizer.json.
+const CUTS: &[(&str, &[Step])] = &[
     (
         "llama-bpe",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[
+            Step::Split(
+                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            ),
+            Step::Bytes,
+        ],
     ),
     (
         "qwen2",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[
+            Step::Split(
+                r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            ),
+            Step::Bytes,
+        ],
     ),
     (
         "tekken",
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        &[
+            Step::Split(
+                r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+            ),
+            Step::Bytes,
+        ],
     ),
-    ("gpt-2", ""),
+    ("smollm", &[Step::Digits, Step::Words]),
+    ("gpt-2", &[Step::Words]),
 ];
+
+impl<'p> Step<'p> {
+    /// What a step of a tokenizer.json is; nothing for those that no rule of GGUF's has.
+    fn read(step: &'p Json) -> Option<Step<'p>> {
+        let flag = |key: &str| step.get(key).and_then(Json::as_bool);
+        Some(match step.get("type")?.as_str()? {
+            "Split" if step.get("behavior")?.as_str() == Some("Isolated") && flag("invert") != Some(true) => {
+                Step::Split(step.get("pattern")?.get("Regex")?.as_str()?)
+            }
+            "Digits" if flag("individual_digits") == Some(true) => Step::Digits,
+            "ByteLevel" if flag("add_prefix_space") == Some(false) => match flag("use_regex") {
+                Some(false) => Step::Bytes,
+                _ => Step::Words,
+            },
+            _ => return None,
+        })
+    }
+
+    fn json(self) -> Json {
+        let bytes = |regex: bool| json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": regex });
+        match self {
+            Step::Split(pattern) => {
+                json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false })
+            }
+            Step::Digits => json!({ "type": "Digits", "individual_digits": true }),
+            Step::Words => bytes(true),
+            Step::Bytes => bytes(false),
+        }
+    }
+}
 
 /// The parts of tokenizer.json.
 pub(super) fn parts(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<Parts, String> {
     let cut = metadata.get("tokenizer.ggml.pre").and_then(Value::text).unwrap_or("gpt-2");
-    let Some((_, pattern)) = CUTS.iter().find(|(name, _)| *name == cut) else {
-        return Err(format!("how it cuts text, `{cut}`, has no pattern here"));
+    let Some((_, steps)) = CUTS.iter().find(|(name, _)| *name == cut) else {
+        return Err(format!("how it cuts text, `{cut}`, has no steps here"));
     };
     let merges = metadata.get("tokenizer.ggml.merges").and_then(Value::array).and_then(Array::strings);
-    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": pattern.is_empty() });
-    let before = match *pattern {
-        "" => bytes.clone(),
-        _ => json!({ "type": "Sequence", "pretokenizers": [
-            { "type": "Split", "pattern": { "Regex": pattern }, "behavior": "Isolated", "invert": false }, bytes,
-        ]}),
-    };
+    let steps: Vec<Json> = steps.iter().map(|step| step.json()).collect();
     let unknown = vocabulary.special().unknown.and_then(|id| vocabulary.token(id)).map(|(text, _)| text);
     let model = [
         ("type", json!("BPE")),
@@ -51,8 +104,11 @@ pub(super) fn parts(vocabulary: &Vocabulary, metadata: &Metadata) -> Result<Part
     ];
     Ok(Parts {
         normalizer: if cut == "qwen2" { json!({ "type": "NFC" }) } else { Json::Null },
-        pre_tokenizer: before,
-        decoder: bytes,
+        pre_tokenizer: match steps.as_slice() {
+            [step] => step.clone(),
+            _ => json!({ "type": "Sequence", "pretokenizers": steps }),
+        },
+        decoder: Step::Words.json(),
         model: Map::from_iter(model.map(|(key, value)| (key.to_string(), value))),
         holds_added: unknown.is_some(),
     })
@@ -64,10 +120,18 @@ pub(super) fn keys(vocabulary: &Vocabulary, all: &Json, vocab_size: usize) -> Re
     if model.get("type").and_then(Json::as_str) != Some("BPE") {
         return Err("it is neither byte-level BPE nor SentencePiece, the kinds that are converted".into());
     }
-    let before = all.get("pre_tokenizer").map(Json::to_string).unwrap_or_default();
-    let patterns = CUTS.iter().find(|(_, pattern)| !pattern.is_empty() && before.contains(&json!(pattern).to_string()));
-    let plain = before.contains("ByteLevel") && !before.contains("Split") && !before.contains("\"use_regex\":false");
-    let (cut, _) = patterns.or(CUTS.last().filter(|_| plain)).ok_or("how it cuts text is not known")?;
+    let sequence = |step: &'_ Json| step.get("type").and_then(Json::as_str) == Some("Sequence");
+    let before = all.get("pre_tokenizer").ok_or("how it cuts text is not said")?;
+    let steps = if sequence(before) { before.get("pretokenizers").and_then(Json::as_array) } else { None };
+    let steps: Option<Vec<Step>> =
+        steps.map_or(std::slice::from_ref(before), Vec::as_slice).iter().map(Step::read).collect();
+    let steps = steps.ok_or("how it cuts text has no name in GGUF")?;
+    let (cut, _) = CUTS.iter().find(|(_, those)| **those == steps).ok_or("how it cuts text has no name in GGUF")?;
+    // Qwen's files compose characters; GGUF has no word for it, and those who read it know by the rules' name.
+    let composes = |normalizer: &Json| *cut == "qwen2" && normalizer.get("type").and_then(Json::as_str) == Some("NFC");
+    if all.get("normalizer").is_some_and(|normalizer| !normalizer.is_null() && !composes(normalizer)) {
+        return Err("it changes characters before it cuts them, which GGUF can't say".into());
+    }
     let merges = merges(model)?.into_iter().map(|[left, right]| format!("{left} {right}")).collect();
     let (tokens, kinds) = tokens(vocabulary, vocab_size)?;
     Ok(of_lists(cut, tokens, kinds, merges))

@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json, json};
 use std::path::Path;
 use tensor::file::Error;
 use tensor::file::gguf::{Array, Metadata, Value};
+use unicode_normalization_alignments::UnicodeNormalization;
 
 /// Ids of tokens in `config.json`, and in GGUF.
 pub(super) const TOKEN_IDS: &[(&str, &str)] = &[
@@ -22,10 +23,13 @@ pub(super) const TOKEN_IDS: &[(&str, &str)] = &[
     ("pad_token_id", "tokenizer.ggml.padding_token_id"),
 ];
 
+/// GGUF's key of a template; that of one with a name goes on with a point and the name, and with an s it lists these.
+const TEMPLATE: &str = "tokenizer.chat_template";
+
 /// Bytes of a tokenizer.json at most.
 const LARGEST: u64 = 256 << 20;
 
-/// Texts whose ids must be the same in both forms. The last one begins with a space.
+/// Texts whose ids must be the same in both forms.
 const SAMPLES: [&str; 9] = [
     "Hello, world! It's 2024: 3.14159, 1000000 and 7.",
     "two  spaces,\ttabs\nand\r\n\r\nlines   ",
@@ -56,6 +60,9 @@ struct Keys {
     flags: Vec<(&'static str, bool)>,
     warning: Option<&'static str>,
 }
+
+/// What is said where white space beside added tokens would be kept.
+const BESIDE: &str = "white space beside some added tokens stays in GGUF, which tokenizer.json takes away";
 
 impl Keys {
     fn write(self, metadata: &mut Metadata) {
@@ -100,9 +107,10 @@ pub(super) fn tokenizer_json(metadata: &Metadata) -> Result<Option<(String, Stri
     for (id, (token, kind)) in tokens().take(count as usize) {
         let is_added = matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown);
         if is_added {
+            let [lstrip, rstrip, single_word] = vocabulary.beside(id);
             added.push(json!({
-                "id": id, "content": token, "single_word": false, "lstrip": false,
-                "rstrip": vocabulary.swallows_after(id), "normalized": false, "special": kind != Kind::UserDefined,
+                "id": id, "content": token, "single_word": single_word, "lstrip": lstrip, "rstrip": rstrip,
+                "normalized": false, "special": kind != Kind::UserDefined,
             }));
         }
         if !is_added || parts.holds_added {
@@ -118,7 +126,7 @@ pub(super) fn tokenizer_json(metadata: &Metadata) -> Result<Option<(String, Stri
     });
     let text = format!("{all}\n");
     let back = Vocabulary::from_json(&text).map_err(|e| e.to_string())?;
-    agree(&vocabulary, &back, &SAMPLES)?;
+    agree(&vocabulary, &back, |_| true)?;
     if vocabulary.surround(Vec::new()) != back.surround(Vec::new()) {
         return Err("what goes around a text would be others".into());
     }
@@ -130,8 +138,8 @@ pub(super) fn tokenizer_json(metadata: &Metadata) -> Result<Option<(String, Stri
             config.insert(name.into(), json!(token));
         }
     }
-    if let Some(template) = metadata.get("tokenizer.chat_template").and_then(Value::text) {
-        config.insert("chat_template".into(), json!(template));
+    if let Some(template) = chat_template(metadata) {
+        config.insert("chat_template".into(), template);
     }
     Ok(Some((text, format!("{:#}\n", Json::Object(config)))))
 }
@@ -159,9 +167,14 @@ fn around(vocabulary: &Vocabulary) -> Json {
     })
 }
 
-/// Whether two vocabularies give the same ids.
-fn agree(one: &Vocabulary, other: &Vocabulary, samples: &[&str]) -> Result<(), String> {
-    match samples.iter().find(|text| one.encode(text, false) != other.encode(text, false)) {
+/// Whether two vocabularies give the same ids: of texts of all sorts, and of each token's own text, as far as they are
+/// `wanted`. Of composed ones only: whether a text is composed first, GGUF doesn't say.
+fn agree(one: &Vocabulary, other: &Vocabulary, wanted: fn(&str) -> bool) -> Result<(), String> {
+    let own = (0u32..).take(one.size()).map(|id| String::from_utf8(one.bytes(id, false)).unwrap_or_default());
+    let composed = |text: &String| text.is_ascii() || text.nfc().map(|(c, _)| c).eq(text.chars());
+    let texts = SAMPLES.iter().map(|text| text.to_string()).chain(own);
+    let mut texts = texts.filter(|text| wanted(text)).filter(composed);
+    match texts.find(|text| one.encode(text, false) != other.encode(text, false)) {
         Some(text) => Err(format!("the ids of {text:?} would be others")),
         None => Ok(()),
     }
@@ -186,17 +199,14 @@ pub(super) fn of_folder(
         }
     }
     let beside = json_of(&folder.join("tokenizer_config.json"))?.map(|(_, all)| all).unwrap_or_default();
-    let template = beside.get("chat_template").and_then(Json::as_str).map(String::from);
     let separate = std::fs::read_to_string(folder.join("chat_template.jinja")).ok();
-    if let Some(template) = separate.or(template) {
-        metadata.set("tokenizer.chat_template", Value::String(template));
-    }
+    templates(beside.get("chat_template"), separate, metadata);
     match json_of(&folder.join("tokenizer.json"))? {
         None => warnings.push("there is no tokenizer.json: the file has no tokenizer".into()),
         Some((text, all)) => match of_json(&text, &all, &beside, config.vocab_size, metadata) {
-            Ok((with, warning)) => {
+            Ok((with, said)) => {
                 *metadata = with;
-                warnings.extend(warning.map(String::from));
+                warnings.extend(said);
                 return Ok(warnings);
             }
             Err(what) => warnings.push(format!("the tokenizer is left out: {what} ({})", family.name)),
@@ -206,6 +216,46 @@ pub(super) fn of_folder(
     Ok(warnings)
 }
 
+/// Templates of tokenizer_config.json, one or a list of named ones, and the one in a file of its own.
+fn templates(beside: Option<&Json>, separate: Option<String>, metadata: &mut Metadata) {
+    let named = |template: &Json| {
+        let text = |key: &str| template.get(key).and_then(Json::as_str).map(String::from);
+        Some((text("name")?, text("template")?))
+    };
+    let named: Vec<_> = beside.and_then(Json::as_array).into_iter().flatten().filter_map(named).collect();
+    let one = beside.and_then(Json::as_str).map(String::from);
+    let (mut plain, mut names) = (separate.or(one), Vec::new());
+    for (name, template) in named {
+        if name == "default" {
+            plain = plain.or(Some(template));
+        } else {
+            metadata.set(format!("{TEMPLATE}.{name}"), Value::String(template));
+            names.push(name);
+        }
+    }
+    if !names.is_empty() {
+        metadata.set(format!("{TEMPLATE}s"), Value::Array(Array::String(names)));
+    }
+    if let Some(template) = plain {
+        metadata.set(TEMPLATE, Value::String(template));
+    }
+}
+
+/// The templates of GGUF's keys as tokenizer_config.json has them; nothing where there are none.
+fn chat_template(metadata: &Metadata) -> Option<Json> {
+    let text = |key: &str| metadata.get(key).and_then(Value::text);
+    let plain = text(TEMPLATE).map(|text| ("default", text));
+    let names = metadata.get(&format!("{TEMPLATE}s")).and_then(Value::array).and_then(Array::strings);
+    let others = names.unwrap_or_default().iter();
+    let others = others.filter_map(|name| Some((name.as_str(), text(&format!("{TEMPLATE}.{name}"))?)));
+    let all: Vec<_> = plain.into_iter().chain(others).collect();
+    match all.as_slice() {
+        [] => None,
+        [("default", text)] => Some(json!(text)),
+        all => Some(all.iter().map(|(name, text)| json!({ "name": name, "template": text })).collect()),
+    }
+}
+
 /// `metadata` with the keys of a tokenizer.json, and what is to be said of it.
 fn of_json(
     text: &str,
@@ -213,18 +263,20 @@ fn of_json(
     beside: &Json,
     vocab_size: usize,
     metadata: &Metadata,
-) -> Result<(Metadata, Option<&'static str>), String> {
+) -> Result<(Metadata, Vec<String>), String> {
     let vocabulary = Vocabulary::from_json(text).map_err(|e| e.to_string())?;
     let keys = match vocabulary.prefix() {
         Some(prefix) => sentence::keys(&vocabulary, all, prefix, vocab_size)?,
         None => bytes::keys(&vocabulary, all, vocab_size)?,
     };
-    let (warning, mut with) = (keys.warning, metadata.clone());
+    let (spaced, mut with) = (keys.warning.is_some(), metadata.clone());
+    let mut warnings: Vec<String> = keys.warning.map(String::from).into_iter().collect();
     keys.write(&mut with);
     let special = vocabulary.special();
     for (name, id, adds) in [("bos", special.bos, special.add_bos), ("eos", special.eos, special.add_eos)] {
         let key = format!("tokenizer.ggml.{name}_token_id");
-        if let (Some(id), None) = (id, with.get(&key)) {
+        // What goes around a text holds before config.json.
+        if let Some(id) = id {
             with.set(key.as_str(), Value::U32(id));
         }
         // What the library's class is told holds before what the file says.
@@ -233,11 +285,11 @@ fn of_json(
         with.set(format!("tokenizer.ggml.add_{name}_token"), Value::Bool(adds));
     }
     let back = Vocabulary::from_gguf(&with).map_err(|e| e.to_string())?.ok_or("it would have no tokens")?;
-    // With a warning, the one of its samples differs that begins with a space.
-    let samples =
-        if warning.is_some() { SAMPLES.split_last().map_or(&SAMPLES[..], |(_, rest)| rest) } else { &SAMPLES };
-    agree(&vocabulary, &back, samples)?;
-    Ok((with, warning))
+    agree(&vocabulary, &back, if spaced { |text| !text.starts_with(' ') } else { |_| true })?;
+    if (0u32..).take(vocabulary.size()).any(|id| vocabulary.beside(id) != back.beside(id)) {
+        warnings.push(BESIDE.into());
+    }
+    Ok((with, warnings))
 }
 
 /// Tokens and kinds of a vocabulary, with places up to the model's number of tokens.

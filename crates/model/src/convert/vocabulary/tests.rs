@@ -74,7 +74,7 @@ fn sentence_piece_comes_back() {
         let all: Json = serde_json::from_str(&json).expect("it is JSON");
         let plain = Metadata::default();
         let (back, warning) = of_json(&json, &all, &Json::Null, size(&metadata), &plain).expect("it comes back");
-        assert_eq!(warning, None);
+        assert_eq!(warning, Vec::<String>::new());
         let three = vocabulary(&back);
         for text in texts().iter().map(String::as_str).chain(SAMPLES) {
             let ids = one.encode(text, false);
@@ -135,18 +135,18 @@ fn what_gguf_cannot_say_is_told() {
     let mut ids = Metadata::default();
     ids.set("tokenizer.ggml.eos_token_id", Value::U32(2));
     let (back, warning) = of_json(&all.to_string(), &all, &told, 10_000, &ids).expect("it is made");
-    assert!(warning.is_some_and(|text| text.contains("begins with a space")));
+    assert!(warning[0].contains("begins with a space"), "{warning:?}");
     assert_eq!(vocabulary(&back).surround(vec![9]), [9, 2]);
 }
 
 #[test]
 fn byte_level_comes_back() {
-    for name in ["llama3", "qwen2", "gpt2"] {
+    for name in ["llama3", "qwen2", "gpt2", "digits"] {
         let path = format!("{}/tests/tokenizers/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(path).expect("it is there");
         let all: Json = serde_json::from_str(&text).expect("it is JSON");
         let (metadata, warning) = of_json(&text, &all, &Json::Null, 600, &Metadata::default()).expect("it is made");
-        assert_eq!(warning, None);
+        assert_eq!(warning, Vec::<String>::new());
         let (again, _) = tokenizer_json(&metadata).expect("it is made").expect("there is one");
         let vocabularies =
             [Vocabulary::from_json(&text), Vocabulary::from_json(&again)].map(|v| v.expect("it is good"));
@@ -159,6 +159,66 @@ fn byte_level_comes_back() {
         }
         assert_eq!(one.surround(vec![9]), two.surround(vec![9]));
         assert_eq!(one.surround(vec![9]), three.surround(vec![9]));
+    }
+}
+
+/// What GGUF's rules don't have is refused, or told.
+#[test]
+fn other_ways_to_cut_are_refused() {
+    let read = |name: &str| {
+        let path = format!("{}/tests/tokenizers/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        serde_json::from_str::<Json>(&std::fs::read_to_string(path).expect("it is there")).expect("it is JSON")
+    };
+    let made = |all: &Json| of_json(&all.to_string(), all, &Json::Null, 600, &Metadata::default());
+    let pattern = read("llama3")["pre_tokenizer"]["pretokenizers"][0]["pattern"].clone();
+    let split = |behavior: &str| json!({ "type": "Split", "pattern": pattern, "behavior": behavior, "invert": false });
+    let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+    let digits = json!({ "type": "Digits", "individual_digits": true });
+    let sequence = |steps: &[&Json]| json!({ "type": "Sequence", "pretokenizers": steps });
+    let mut prefixed = read("gpt2");
+    prefixed["pre_tokenizer"]["add_prefix_space"] = true.into();
+    let mut lower = read("gpt2");
+    lower["normalizer"] = json!({ "type": "Lowercase" });
+    let mut all = vec![prefixed, lower, read("unigram"), read("bert"), read("characters")];
+    for steps in [
+        sequence(&[&split("Removed"), &bytes]),
+        sequence(&[&digits, &split("Isolated"), &bytes]),
+        sequence(&[&split("Isolated")]),
+    ] {
+        let mut other = read("llama3");
+        other["pre_tokenizer"] = steps;
+        all.push(other);
+    }
+    for (index, all) in all.iter().enumerate() {
+        assert!(made(all).is_err(), "{index}");
+    }
+    // What is a whole token in one is cut in the other: the token's own text finds it.
+    let mut taken_apart = read("llama3");
+    let free = taken_apart["model"]["vocab"].as_object().expect("an object").len();
+    taken_apart["model"]["vocab"]["qzxqzx"] = free.into();
+    assert!(made(&taken_apart).is_ok());
+    taken_apart["model"]["ignore_merges"] = false.into();
+    assert!(made(&taken_apart).expect_err("it is a token in GGUF").contains("qzxqzx"));
+    let mut beside = read("gpt2");
+    let size = beside["model"]["vocab"].as_object().expect("an object").len();
+    let token = json!({ "id": size, "content": "<mask>", "lstrip": true, "rstrip": false, "single_word": false,
+        "normalized": false, "special": true });
+    beside["added_tokens"].as_array_mut().expect("a list").push(token);
+    assert_eq!(made(&beside).expect("it is made").1, [BESIDE]);
+}
+
+#[test]
+fn templates_keep_their_names() {
+    let named = json!([{ "name": "default", "template": "d" }, { "name": "tool_use", "template": "t" }]);
+    for (beside, separate, expected) in [
+        (json!("one"), None, json!("one")),
+        (json!("one"), Some("file"), json!("file")),
+        (named.clone(), None, named.clone()),
+        (Json::Null, None, Json::Null),
+    ] {
+        let mut metadata = Metadata::default();
+        templates(Some(&beside), separate.map(String::from), &mut metadata);
+        assert_eq!(chat_template(&metadata).unwrap_or_default(), expected);
     }
 }
 

@@ -255,9 +255,9 @@ impl Vocabulary {
         if let Scheme::Sentence(pieces) = &self.scheme { Some(pieces.prefix) } else { None }
     }
 
-    /// Whether white space after this token is passed over.
-    pub(crate) fn swallows_after(&self, id: u32) -> bool {
-        self.around.after.contains(&id)
+    /// Whether white space before and after this token is passed over, and whether it is none within a word.
+    pub(crate) fn beside(&self, id: u32) -> [bool; 3] {
+        [&self.around.before, &self.around.after, &self.around.alone].map(|ids| ids.contains(&id))
     }
 
     /// Whether a space that comes first was put there.
