@@ -1,9 +1,10 @@
 //! A GGUF file to a folder: config.json, safetensors in shards, and what else is known of the model.
 #![forbid(unsafe_code)]
 
-use super::numbers::{Way, converted};
-use super::{ConvertError, Made, Options, cannot_write, keep, target};
+use super::numbers::{Way, converted, fit};
+use super::{ConvertError, Made, Options, cannot_write, keep, small, target};
 use crate::family::{self, Change, Expected, Known};
+use crate::features::RopeChange;
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,11 @@ struct Part<'a> {
 /// When the file is of no known family, a tensor can't be converted, or the folder is there or can't be written.
 pub fn to_folder(file: &gguf::File, out: &Path, options: &mut Options) -> Result<Made, ConvertError> {
     let known = family::of_gguf(file)?;
+    if let RopeChange::Factors { .. } = known.config.features.rope {
+        let help = "use the GGUF file itself, or get the model as a folder";
+        let what = "its factors are not made by Llama 3's rule, and config.json has no other way to say them";
+        return Err(file.tensors().error("rope_freqs.weight", what, help).into());
+    }
     let warnings = file.warnings().iter().chain(&known.warnings).cloned().collect();
     let mut made = Made { warnings, ..Made::default() };
     // A folder with nothing in it is replaced.
@@ -71,9 +77,13 @@ fn write(
 ) -> Result<(), ConvertError> {
     let mut parts = HashMap::new();
     let mut planned = Vec::new();
+    let matrices = matrices(file, known, options.to);
     for expected in known.family.tensors(&known.config) {
         for (name, part, shape) in parts_of(file, &expected)? {
-            let dtype = target(options.to, part.info.dtype);
+            // They were of the matrices' type before GGUF had them in f32.
+            let widened = options.to.is_none() && small(&expected) && part.info.dtype == DType::F32;
+            let back = widened && fit(part.bytes, matrices, part.change);
+            let dtype = if back { matrices } else { target(options.to, part.info.dtype) };
             planned.push(Planned { name: name.clone(), dtype, shape: shape.into() });
             parts.insert(name, part);
         }
@@ -132,6 +142,17 @@ fn write(
     Ok(())
 }
 
+/// The type that most of the matrices' numbers get.
+fn matrices(file: &gguf::File, known: &Known, to: Option<DType>) -> DType {
+    let mut counts = [(DType::F32, 0), (DType::F16, 0), (DType::Bf16, 0)];
+    for expected in known.family.tensors(&known.config).iter().filter(|expected| !small(expected)) {
+        let Some((info, _)) = file.tensor(&expected.gguf) else { continue };
+        let dtype = target(to, info.dtype);
+        counts.iter_mut().filter(|(kind, _)| *kind == dtype).for_each(|(_, count)| *count += info.shape.elements());
+    }
+    counts.iter().max_by_key(|(_, count)| *count).map_or(DType::F32, |(dtype, _)| *dtype)
+}
+
 /// How many numbers of a part don't come back to the last bit from what a folder has of them.
 fn lost(part: &Part) -> usize {
     if part.change != Change::PlusOne || part.info.dtype != DType::F32 {
@@ -146,7 +167,7 @@ fn parts_of<'a>(file: &'a gguf::File, expected: &Expected) -> Result<Vec<(String
     let Some((info, bytes)) = file.tensor(&expected.gguf) else { return Ok(Vec::new()) };
     let count = expected.hugging_face.len();
     let change = expected.change;
-    if count <= 1 {
+    if !expected.stacked {
         let whole = |name: &String| (name.clone(), Part { info, bytes, change }, expected.shape.clone());
         return Ok(expected.hugging_face.iter().map(whole).collect());
     }

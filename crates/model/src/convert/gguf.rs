@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::numbers::{Way, converted};
-use super::{ConvertError, Made, Options, cannot_write, keep, own, target, vocabulary};
+use super::{ConvertError, Made, Options, cannot_write, keep, own, small, target, vocabulary};
 use crate::config::Config;
 use crate::family::{self, ConfigFile, Expected, Family, Form, factors};
 use crate::features::RopeChange;
@@ -14,6 +14,9 @@ use tensor::file::{Error, Planned, Problem, TensorInfo, atomic};
 
 /// What to do about a tensor that can't be converted.
 const HELP: &str = "convert a model whose tensors are f32, f16 or bf16";
+
+/// What some files don't say, as it is plain from their tensors or other keys.
+const PLAIN: &[&str] = &[".vocab_size", "general.file_type", ".yarn_attn_factor"];
 
 /// A folder's model.
 struct Model<'a> {
@@ -80,7 +83,8 @@ impl<'a> Model<'a> {
 /// # Errors
 /// When the folder is of no known family, a tensor is missing or can't be converted, or the file can't be written.
 pub fn to_gguf(folder: &Path, out: &Path, options: &mut Options) -> Result<Made, ConvertError> {
-    let (model, warnings) = Model::open(folder)?;
+    let (model, mut warnings) = Model::open(folder)?;
+    warnings.extend(model.family.left_out_elsewhere(&model.config));
     let mut made = Made { warnings, ..Made::default() };
     let expected = model.family.tensors(&model.config);
     let planned = plan(&expected, &model, options.to)?;
@@ -111,19 +115,15 @@ pub fn to_gguf(folder: &Path, out: &Path, options: &mut Options) -> Result<Made,
     Ok(made)
 }
 
-/// The tensors of the file: vectors, and what routes tokens to experts, stay f32 or become it, as in other programs' files,
-/// unless types are kept.
+/// The tensors of the file: vectors, and what routes tokens to experts, are f32 whatever the rest is. Other programs
+/// write them so, and read them in no other type.
 fn plan(expected: &[Expected], model: &Model, to: Option<DType>) -> Result<Vec<Planned>, Error> {
     let one = |expected: &Expected| {
         let from = match expected.hugging_face.first() {
             Some(name) => model.part(name)?.info.dtype,
             None => DType::F32,
         };
-        let small = expected.shape.len() < 2 || expected.gguf.ends_with("ffn_gate_inp.weight");
-        let dtype = match to {
-            Some(_) if small && from.is_float() => DType::F32,
-            to => target(to, from),
-        };
+        let dtype = if small(expected) && from.is_float() { DType::F32 } else { target(to, from) };
         Ok(Planned { name: expected.gguf.clone(), dtype, shape: expected.shape.clone().into() })
     };
     expected.iter().map(one).collect()
@@ -173,8 +173,7 @@ fn metadata(model: &Model, planned: &[Planned], made: &mut Made) -> Result<Metad
             // Where all layers have it, a list says the same.
             Some(Value::Array(_)) => true,
             Some(Value::F64(number)) => value.float() == Some(f64::from(*number as f32)),
-            // Some files don't say what is plain from their tensors.
-            None => was_kept && (key.ends_with(".vocab_size") || key == "general.file_type"),
+            None => was_kept && PLAIN.iter().any(|plain| key.ends_with(plain)),
             Some(there) => there == value || (there.unsigned().is_some() && there.unsigned() == value.unsigned()),
         };
         if !same {

@@ -11,13 +11,15 @@ mod vocabulary;
 pub use folder::to_folder;
 pub use gguf::to_gguf;
 
+use crate::family::Expected;
 use crate::folder::FolderError;
 use tensor::DType;
 use tensor::file::Error;
 
 /// What is asked for, and who hears of it.
 pub struct Options<'a> {
-    /// The type of all weights; none to keep f32, f16 and bf16 as they are, and make bf16 of all others.
+    /// The type of all weights; none to keep f32, f16 and bf16 as they are, and make bf16 of all others. Vectors are f32
+    /// in GGUF anyway, and in a folder of the matrices' type where none is asked for and all their numbers are of it.
     pub to: Option<DType>,
     /// Hears, before anything is written, how many bytes the tensors will take; its error is that of writing them.
     pub begin: &'a mut dyn FnMut(u64) -> std::io::Result<()>,
@@ -73,6 +75,11 @@ fn target(asked: Option<DType>, from: DType) -> DType {
         (None, DType::F32 | DType::F16 | DType::Bf16) => from,
         (None, _) => DType::Bf16,
     }
+}
+
+/// Whether a tensor is a vector or what routes tokens to experts, which GGUF files have in f32.
+fn small(expected: &Expected) -> bool {
+    expected.shape.len() < 2 || expected.gguf.ends_with("ffn_gate_inp.weight")
 }
 
 #[cfg(test)]

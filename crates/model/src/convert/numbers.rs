@@ -50,10 +50,25 @@ fn narrow_help(to: DType) -> &'static str {
     if to == DType::F16 { "bf16 holds it: convert with --to bf16" } else { "f32 holds it: convert with --to f32" }
 }
 
+/// Whether the f32 numbers of a GGUF file, changed as `change` says for a folder, are all numbers of type `to`.
+pub(super) fn fit(bytes: &[u8], to: DType, change: Change) -> bool {
+    let plus = if change == Change::PlusOne { -1.0 } else { 0.0 };
+    let mut numbers = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes) + plus);
+    match to {
+        DType::F16 => numbers.all(|number| half::f16::from_f32(number).to_f32().to_bits() == number.to_bits()),
+        DType::Bf16 => numbers.all(|number| half::bf16::from_f32(number).to_f32().to_bits() == number.to_bits()),
+        _ => to == DType::F32,
+    }
+}
+
 fn cast(bytes: &[u8], from: DType, to: DType, plus: f32) -> Result<Vec<u8>, Wrong> {
-    let (Some(source), true) = (quant::format(from), matches!(to, DType::F32 | DType::F16 | DType::Bf16)) else {
-        return Err((format!("{from} can't become {to}"), HELP));
+    let Some(source) = quant::format(from) else {
+        let help = "save the model in f32, f16 or bf16, and convert that";
+        return Err((format!("its type is {from}, which isn't converted"), help));
     };
+    if !matches!(to, DType::F32 | DType::F16 | DType::Bf16) {
+        return Err((format!("{from} can't become {to}"), HELP));
+    }
     // Many blocks at once, so that the numbers stay near the processor.
     let elements = from.block_elements() * (8192 / from.block_elements());
     let step = from.bytes(elements).ok_or_else(|| (format!("{from} has no whole blocks"), HELP))?;

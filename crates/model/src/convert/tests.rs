@@ -26,14 +26,14 @@ impl Drop for Folder {
     }
 }
 
-fn small(name: &str, features: Features) -> (&'static Family, Config) {
+fn little(name: &str, features: Features) -> (&'static Family, Config) {
     let (_, plain) = preset("llama-3.1-8b").expect("it is there");
     let sizes = Config { vocab_size: 40, hidden_size: 16, num_layers: 2, num_heads: 4, num_kv_heads: 2, ..plain };
     let family = Family::named(name).expect("it is there");
     (family, Config { intermediate_size: 24, max_context: 64, features, ..sizes })
 }
 
-/// A file with random tensors, vectors in f32 and matrices in `dtype`, and a tokenizer.
+/// A file with random tensors, vectors and routers in f32 and matrices in `dtype`, and a tokenizer.
 fn write(path: &Path, family: &Family, config: &Config, dtype: DType) {
     let mut metadata = Metadata::default();
     metadata.set("general.architecture", Value::String(family.architecture.into()));
@@ -58,7 +58,7 @@ fn write(path: &Path, family: &Family, config: &Config, dtype: DType) {
     metadata.set("tokenizer.ggml.eos_token_id", Value::U32(39));
     metadata.set("odd.float", Value::F32(0.1));
     let tensors = family.tensors(config).into_iter().map(|expected| {
-        let dtype = if expected.shape.len() == 1 { DType::F32 } else { dtype };
+        let dtype = if small(&expected) { DType::F32 } else { dtype };
         let planned = Planned { name: expected.gguf, dtype, shape: expected.shape.into() };
         let mut numbers = vec![0.0; planned.shape.elements()];
         Philox::new(1, &planned.name).fill_normal(&mut numbers, 1.0, 0.25);
@@ -84,7 +84,7 @@ fn write(path: &Path, family: &Family, config: &Config, dtype: DType) {
 
 fn there_and_back(name: &str, features: Features, dtype: DType) {
     let folder = Folder::new(name);
-    let (family, config) = small(name, features);
+    let (family, config) = little(name, features);
     let first = folder.0.join("first.gguf");
     write(&first, family, &config, dtype);
     let (between, last) = (folder.0.join("between"), folder.0.join("last.gguf"));
@@ -130,6 +130,41 @@ fn every_tensor_and_key_comes_back() {
     there_and_back("qwen3moe", Features { experts: experts(6), ..wide }, DType::F16);
 }
 
+/// Other programs compute with vectors and routers of f32 alone; a folder of 16 bits comes back as it was.
+#[test]
+fn vectors_are_f32_in_gguf_and_of_their_own_type_in_a_folder() {
+    let experts = Some(Experts { count: 4, per_token: 2, intermediate_size: 6, normalized: true });
+    let post_norms = Features { post_norms: true, gelu_gate: true, qk_norm: true, ..Features::default() };
+    let window = Some(SlidingWindow { positions: 32, pattern: 6, rope_theta: Some(1e4) });
+    for (name, features) in [
+        ("qwen2", Features { qkv_bias: true, ..Features::default() }),
+        ("qwen3moe", Features { experts, qk_norm: true, ..Features::default() }),
+        ("gemma3", Features { sliding_window: window, ..post_norms }),
+    ] {
+        for dtype in [DType::Bf16, DType::F16, DType::F32] {
+            let place = Folder::new(&format!("vectors-{name}-{dtype}"));
+            let (family, config) = little(name, features.clone());
+            let (seed, folder) = (place.0.join("seed.gguf"), place.0.join("folder"));
+            let (made, back) = (place.0.join("made.gguf"), place.0.join("back"));
+            write(&seed, family, &config, DType::F32);
+            let mut all = |_: &str, _: u64| true;
+            let mut options = Options { to: Some(dtype), begin: &mut |_| Ok(()), progress: &mut all };
+            to_folder(&File::open(&seed).expect("it is good"), &folder, &mut options).expect("it is converted");
+            options.to = None;
+            to_gguf(&folder, &made, &mut options).expect("it is converted");
+            let file = File::open(&made).expect("it is good");
+            for (tensor, _) in file.tensors().iter() {
+                let vector = tensor.shape.len() == 1 || tensor.name.ends_with("ffn_gate_inp.weight");
+                assert_eq!(tensor.dtype, if vector { DType::F32 } else { dtype }, "{name}: {}", tensor.name);
+            }
+            let made = to_folder(&file, &back, &mut options).expect("it is converted");
+            assert_eq!(made.warnings, Vec::<String>::new(), "{name} {dtype}");
+            let read = |folder: &Path| std::fs::read(folder.join("model.safetensors")).expect("it is there");
+            assert!(read(&folder) == read(&back), "{name} {dtype}");
+        }
+    }
+}
+
 /// The rows of queries and keys lie in GGUF as llama.cpp's converter puts them.
 #[test]
 fn rows_of_heads_are_paired() {
@@ -149,7 +184,7 @@ fn rows_of_heads_are_paired() {
 #[test]
 fn a_model_that_rondo_trained_becomes_a_llama() {
     let folder = Folder::new("own");
-    let (_, llama) = small("llama", Features::default());
+    let (_, llama) = little("llama", Features::default());
     let config = Config { rope_scaling: Default::default(), tied_embeddings: true, vocab_size: 256, ..llama };
     let mut shapes = vec![("embed_tokens.weight".to_string(), vec![256, 16]), ("final_norm.weight".into(), vec![16])];
     for layer in 0..config.num_layers {

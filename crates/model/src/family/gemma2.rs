@@ -10,6 +10,8 @@ const SCORE_CAP: Key = Key("attn_logit_softcapping", "attn_logit_softcapping");
 const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping");
 /// Scores are divided by its square root.
 const SCORE_SCALAR: Key = Key("", "query_pre_attn_scalar");
+/// What scores are multiplied by, where it isn't what other programs take from the model's size.
+const SCORE_SCALE: Key = Key("attention.scale", "");
 /// Layers of the largest model, whose scores are scaled by its width over its heads; GGUF files don't say it.
 const LARGEST_LAYERS: usize = 46;
 
@@ -21,8 +23,10 @@ pub static GEMMA2: Family = Family {
     model_type: "gemma2",
     read: |config, source| {
         gemma(config, source, LARGEST_LAYERS)?;
-        config.features.score_cap = source.number(SCORE_CAP)?;
-        config.features.logit_cap = source.number(LOGIT_CAP)?;
+        // 0 in GGUF is none.
+        let cap = |key: Key| Ok(source.number(key)?.filter(|cap| *cap != 0.0));
+        config.features.score_cap = cap(SCORE_CAP)?;
+        config.features.logit_cap = cap(LOGIT_CAP)?;
         let positions = source.size(SLIDING_WINDOW)?.unwrap_or(4096);
         config.features.sliding_window = Some(SlidingWindow { positions, pattern: 2, rope_theta: None });
         Ok(())
@@ -30,8 +34,9 @@ pub static GEMMA2: Family = Family {
     write: |config, out| {
         described(config, out);
         for (key, cap) in [(SCORE_CAP, config.features.score_cap), (LOGIT_CAP, config.features.logit_cap)] {
-            if let Some(cap) = cap {
-                out.number(key, cap);
+            match cap {
+                Some(cap) => out.number(key, cap),
+                None => out.null(key),
             }
         }
     },
@@ -39,6 +44,14 @@ pub static GEMMA2: Family = Family {
     permuted: false,
     norms_from_one: true,
     fused: false,
+    unsaid: &[
+        ("num_key_value_heads", 4),
+        ("head_dim", 256),
+        ("query_pre_attn_scalar", 256),
+        ("sliding_window", 4096),
+        ("attn_logit_softcapping", 50),
+        ("final_logit_softcapping", 30),
+    ],
 };
 
 /// Names of tensors of Gemma 2 and 3.
@@ -48,12 +61,33 @@ pub(super) const NAMES: &[(&str, &str)] = &[
     ("post_ffw_norm", "post_feedforward_layernorm"),
 ];
 
+/// A number that may be a whole one, rounded.
+fn whole(number: f32) -> f32 {
+    if (number - number.round()).abs() <= 1e-5 * number { number.round() } else { number }
+}
+
+/// Whether scores are scaled as other programs take from the model's size, by its largest number of layers.
+pub(super) fn is_by_size(config: &Config) -> bool {
+    let largest = if config.features.qk_norm { super::gemma3::LARGEST_LAYERS } else { LARGEST_LAYERS };
+    let even = (config.hidden_size / config.num_heads.max(1)) as f32;
+    let taken = if config.num_layers == largest { even } else { config.head_dim() as f32 };
+    let scalar = config.features.score_scale.map_or(config.head_dim() as f32, |scale| whole(1.0 / scale / scale));
+    scalar == taken
+}
+
 /// What Gemma 2 and 3 have in common; the largest model of each has `largest` layers.
 pub(super) fn gemma(config: &mut Config, source: &Source, largest: usize) -> Result<(), Error> {
     let even = config.hidden_size as f32 / config.num_heads as f32;
     let head_dim = config.head_dim() as f32;
     let unsaid = if config.num_layers == largest { even } else { head_dim };
-    let scalar = source.number(SCORE_SCALAR)?.unwrap_or(unsaid);
+    let said = match source.number(SCORE_SCALE)? {
+        Some(scale) if scale > 0.0 => Some(whole(1.0 / scale / scale)),
+        _ => source.number(SCORE_SCALAR)?,
+    };
+    let scalar = said.unwrap_or(unsaid);
+    if scalar <= 0.0 {
+        return Err(source.error(SCORE_SCALAR, format!("it is {scalar}; it must be positive")));
+    }
     config.features.score_scale = (scalar != head_dim).then_some(1.0 / scalar.sqrt());
     config.features.embedding_scale = Some((config.hidden_size as f32).sqrt());
     config.features.post_norms = true;
@@ -67,9 +101,15 @@ pub(super) fn gemma(config: &mut Config, source: &Source, largest: usize) -> Res
 
 /// What Gemma 2 and 3 say in common.
 pub(super) fn described(config: &Config, out: &mut Described) {
-    let scalar = config.features.score_scale.map_or(config.head_dim() as f32, |scale| (1.0 / scale / scale).round());
-    // A whole number, as the reference library asks for.
-    out.size(SCORE_SCALAR, scalar as usize);
+    let scalar = config.features.score_scale.map_or(config.head_dim() as f32, |scale| whole(1.0 / scale / scale));
+    // A whole number where it is one, as the reference library asks for.
+    match scalar.fract() == 0.0 {
+        true => out.size(SCORE_SCALAR, scalar as usize),
+        false => out.number(SCORE_SCALAR, scalar),
+    }
+    if !is_by_size(config) {
+        out.number(SCORE_SCALE, 1.0 / scalar.sqrt());
+    }
     out.text(Key("", "hidden_activation"), "gelu_pytorch_tanh");
     if let Some(window) = &config.features.sliding_window {
         out.size(SLIDING_WINDOW, window.positions);

@@ -2,13 +2,13 @@
 #![forbid(unsafe_code)]
 
 use super::gemma2::{NAMES, described, gemma};
-use super::{Family, Key, SLIDING_WINDOW};
+use super::{Family, Key, SLIDING_WINDOW, rope};
 use crate::features::SlidingWindow;
 
 const PATTERN: Key = Key("attention.sliding_window_pattern", "sliding_window_pattern");
 const LOCAL_THETA: Key = Key("rope.freq_base_swa", "rope_local_base_freq");
 /// Layers of the largest model, whose scores are scaled by its width over its heads; GGUF files don't say it.
-const LARGEST_LAYERS: usize = 62;
+pub(super) const LARGEST_LAYERS: usize = 62;
 
 /// Gemma 3.
 pub static GEMMA3: Family = Family {
@@ -21,7 +21,11 @@ pub static GEMMA3: Family = Family {
         config.features.qk_norm = true;
         let positions = source.size(SLIDING_WINDOW)?.unwrap_or(1024);
         let pattern = source.size(PATTERN)?.unwrap_or(6);
-        let rope_theta = Some(source.number(LOCAL_THETA)?.unwrap_or(10_000.0));
+        let local = match rope::local_theta(source)? {
+            None => source.number(LOCAL_THETA)?,
+            theta => theta,
+        };
+        let rope_theta = Some(local.unwrap_or(10_000.0));
         config.features.sliding_window = Some(SlidingWindow { positions, pattern, rope_theta });
         Ok(())
     },
@@ -36,4 +40,11 @@ pub static GEMMA3: Family = Family {
     permuted: false,
     norms_from_one: true,
     fused: false,
+    unsaid: &[
+        ("num_key_value_heads", 4),
+        ("head_dim", 256),
+        ("query_pre_attn_scalar", 256),
+        ("sliding_window", 4096),
+        ("rope_theta", 1_000_000),
+    ],
 };

@@ -18,4 +18,5 @@ pub static LLAMA: Family = Family {
     permuted: true,
     norms_from_one: false,
     fused: false,
+    unsaid: &[],
 };

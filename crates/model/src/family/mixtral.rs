@@ -36,4 +36,5 @@ pub static MIXTRAL: Family = Family {
     permuted: true,
     norms_from_one: false,
     fused: false,
+    unsaid: &[("num_key_value_heads", 8), ("rope_theta", 1_000_000)],
 };

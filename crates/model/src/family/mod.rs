@@ -5,8 +5,10 @@ mod applied;
 mod gemma2;
 mod gemma3;
 mod llama;
+mod llama3;
 mod mistral;
 mod mixtral;
+mod other;
 mod phi3;
 mod presets;
 mod qwen2;
@@ -16,8 +18,8 @@ mod rope;
 mod source;
 mod tensors;
 
+pub use llama3::factors;
 pub use presets::{PRESETS, preset};
-pub use rope::factors;
 pub use source::{ConfigFile, Described, Key, Source};
 pub use tensors::{Change, Expected, Form};
 
@@ -49,6 +51,8 @@ pub struct Family {
     norms_from_one: bool,
     /// Whether q, k and v, and gate and up, are one tensor each.
     fused: bool,
+    /// What Hugging Face's class takes where a configuration doesn't say a key at all, not even null.
+    unsaid: &'static [(&'static str, u64)],
 }
 
 /// Every family that is known.
@@ -111,7 +115,8 @@ impl std::fmt::Debug for Family {
 /// When the architecture is missing or unknown, or a key or tensor is missing, wrong, or of the wrong shape.
 pub fn of_gguf(file: &gguf::File) -> Result<Known, Error> {
     let (family, config) = config_of_gguf(file)?;
-    let warnings = family.check(&config, file.tensors(), Form::Gguf)?;
+    let mut warnings = family.check(&config, file.tensors(), Form::Gguf)?;
+    warnings.extend(other::not_read(family, file));
     Ok(Known { family, config, warnings })
 }
 
@@ -129,10 +134,16 @@ pub fn config_of_gguf(file: &gguf::File) -> Result<(&'static Family, Config), Er
         return Err(file.key_error(key, format!("its type is {}; it must be a string", value.kind().name()), help));
     };
     let source = Source::Gguf { file, architecture };
+    // Three families are one architecture.
     let experts = source.size(mixtral::EXPERTS)?.unwrap_or(0) > 0;
-    let fits = |family: &&&Family| {
-        family.architecture == architecture && (architecture != "llama" || experts == (family.name == "mixtral"))
+    let window = source.size(SLIDING_WINDOW)?.unwrap_or(0) > 0;
+    let llama = match (experts, window) {
+        (true, _) => "mixtral",
+        (false, true) => "mistral",
+        (false, false) => "llama",
     };
+    let fits =
+        |family: &&&Family| family.architecture == architecture && (architecture != "llama" || family.name == llama);
     match FAMILIES.iter().find(fits) {
         Some(family) => Ok((family, read(family, &source)?)),
         None => Err(file.key_error(key, unknown("architecture", architecture, |family| family.architecture), help)),
@@ -144,7 +155,7 @@ pub fn config_of_gguf(file: &gguf::File) -> Result<(&'static Family, Config), Er
 /// # Errors
 /// When the file can't be read, the architecture is missing or unknown, or a key is missing or wrong.
 pub fn of_config_json(path: &Path) -> Result<(&'static Family, Config, ConfigFile), Error> {
-    let file = ConfigFile::open(path)?;
+    let mut file = ConfigFile::open(path)?;
     let class = file.get("architectures").and_then(|list| list.get(0)).and_then(|class| class.as_str());
     let model_type = file.get("model_type").and_then(|kind| kind.as_str());
     let family = match (class, model_type) {
@@ -159,6 +170,7 @@ pub fn of_config_json(path: &Path) -> Result<(&'static Family, Config, ConfigFil
         };
         return Err(file.error(if class.is_some() { "architectures" } else { "model_type" }, what));
     };
+    family.unsaid.iter().for_each(|(key, value)| file.unsaid(key, *value));
     let config = read(family, &Source::HuggingFace(&file))?;
     applied::check(family, &config, &file)?;
     Ok((family, config, file))
@@ -220,9 +232,8 @@ fn read(family: &Family, source: &Source) -> Result<Config, Error> {
     }
     let head_dim = config.head_dim();
     if let Some(other) = source.size(VALUE_DIM)?.filter(|dim| *dim != head_dim) {
-        return Err(
-            source.error(VALUE_DIM, format!("it is {other}, and keys are {head_dim} wide: that is not supported"))
-        );
+        return Err(source
+            .unsupported(VALUE_DIM, format!("it is {other}, and keys are {head_dim} wide: that is not supported")));
     }
     config.features.rotary_dim = source.size(ROTARY_DIM)?.filter(|dim| *dim != head_dim);
     // Before anything is made of so many dimensions.

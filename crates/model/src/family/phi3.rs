@@ -1,7 +1,7 @@
 //! Phi 3 and 3.5 (arXiv 2404.14219): one tensor for q, k and v, one for gate and up, and factors of rotary frequencies.
 #![forbid(unsafe_code)]
 
-use super::{Family, Key, SLIDING_WINDOW, Source};
+use super::{Family, Key, SLIDING_WINDOW, rope};
 use crate::features::SlidingWindow;
 
 const PARTIAL: Key = Key("", "partial_rotary_factor");
@@ -13,10 +13,11 @@ pub static PHI3: Family = Family {
     class: "Phi3ForCausalLM",
     model_type: "phi3",
     read: |config, source| {
-        let window = source.size(SLIDING_WINDOW)?.filter(|positions| *positions < config.max_context);
+        // Some files say 0 where there is none.
+        let window = source.size(SLIDING_WINDOW)?.filter(|size| (1..config.max_context).contains(size));
         config.features.sliding_window =
             window.map(|positions| SlidingWindow { positions, pattern: 0, rope_theta: None });
-        if let (Source::HuggingFace(_), Some(part)) = (source, source.number(PARTIAL)?) {
+        if let Some(part) = rope::partial(source, PARTIAL)? {
             if !(part > 0.0 && part <= 1.0) {
                 return Err(source.error(PARTIAL, format!("it is {part}; it must be above 0, and 1 at most")));
             }
@@ -37,4 +38,5 @@ pub static PHI3: Family = Family {
     permuted: false,
     norms_from_one: false,
     fused: true,
+    unsaid: &[],
 };

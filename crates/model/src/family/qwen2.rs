@@ -14,7 +14,7 @@ pub static QWEN2: Family = Family {
     model_type: "qwen2",
     read: |config, source| {
         if source.flag(WINDOWED)? == Some(true) {
-            return Err(source.error(WINDOWED, "it is true, which is not supported"));
+            return Err(source.unsupported(WINDOWED, "it is true: windows in a part of the layers are not supported"));
         }
         config.features.qkv_bias = true;
         config.attention_bias = false;
@@ -25,4 +25,5 @@ pub static QWEN2: Family = Family {
     permuted: false,
     norms_from_one: false,
     fused: false,
+    unsaid: &[("num_key_value_heads", 32)],
 };

@@ -18,4 +18,5 @@ pub static QWEN3: Family = Family {
     permuted: false,
     norms_from_one: false,
     fused: false,
+    unsaid: &[("num_key_value_heads", 32), ("head_dim", 128)],
 };

@@ -2,16 +2,16 @@
 #![forbid(unsafe_code)]
 
 use super::mixtral::EXPERTS_PER_TOKEN;
-use super::{Family, Key};
+use super::{Family, Key, Source};
 use crate::features::Experts;
 
 const EXPERTS: Key = Key("expert_count", "num_experts");
 /// As version 5 of transformers calls it.
 const LOCAL_EXPERTS: Key = Key("expert_count", "num_local_experts");
 const WIDTH: Key = Key("expert_feed_forward_length", "moe_intermediate_size");
-const NORMALIZED: Key = Key("", "norm_topk_prob");
+const NORMALIZED: Key = Key("expert_weights_norm", "norm_topk_prob");
 
-/// GGUF files don't say whether weights sum to 1: they do in every published model.
+/// GGUF files needn't say whether weights sum to 1: they do in every published model, and in other programs.
 pub static QWEN3MOE: Family = Family {
     name: "qwen3moe",
     architecture: "qwen3moe",
@@ -20,7 +20,8 @@ pub static QWEN3MOE: Family = Family {
     read: |config, source| {
         let count = if source.has(EXPERTS) { EXPERTS } else { LOCAL_EXPERTS };
         let (count, per_token) = (source.need(count)?, source.need(EXPERTS_PER_TOKEN)?);
-        let normalized = source.flag(NORMALIZED)?.unwrap_or(true);
+        // Hugging Face's class takes false where it isn't said.
+        let normalized = source.flag(NORMALIZED)?.unwrap_or(matches!(source, Source::Gguf { .. }));
         config.features.experts =
             Some(Experts { count, per_token, intermediate_size: source.need(WIDTH)?, normalized });
         config.features.qk_norm = true;
@@ -31,7 +32,10 @@ pub static QWEN3MOE: Family = Family {
             out.size(EXPERTS, experts.count);
             out.size(EXPERTS_PER_TOKEN, experts.per_token);
             out.size(WIDTH, experts.intermediate_size);
-            out.flag(NORMALIZED, experts.normalized);
+            out.flag(Key("", NORMALIZED.1), experts.normalized);
+            if !experts.normalized {
+                out.flag(Key(NORMALIZED.0, ""), false);
+            }
         }
     },
     names: &[
@@ -43,4 +47,5 @@ pub static QWEN3MOE: Family = Family {
     permuted: false,
     norms_from_one: false,
     fused: false,
+    unsaid: &[("num_key_value_heads", 4)],
 };

@@ -1,17 +1,20 @@
 //! Rotary positions as files say them: Llama 3's way, linear, YaRN, and Phi 3's factors.
 #![forbid(unsafe_code)]
 
-use super::{Described, Key, ROPE_THETA, Source};
+use super::{ConfigFile, Described, Key, ROPE_THETA, Source, llama3};
 use crate::config::{Config, RopeScaling};
 use crate::features::RopeChange;
 use serde_json::{Map, Value as Json, json};
-use std::f64::consts::TAU;
 use tensor::file::Error;
 
 const KIND: Key = Key("rope.scaling.type", "rope_scaling");
 const FACTOR: Key = Key("rope.scaling.factor", "rope_scaling");
 const ORIGINAL: Key = Key("rope.scaling.original_context_length", "original_max_position_embeddings");
 const ATTENTION_FACTOR: Key = Key("rope.scaling.attn_factor", "");
+/// What some converters write: all that sines and cosines are multiplied by.
+const WHOLE_ATTENTION_FACTOR: Key = Key("rope.scaling.yarn_attn_factor", "");
+/// As old files call the factor.
+const OLD_FACTOR: Key = Key("rope.scale_linear", "");
 const BETA_FAST: Key = Key("rope.scaling.yarn_beta_fast", "");
 const BETA_SLOW: Key = Key("rope.scaling.yarn_beta_slow", "");
 /// What a model's wavelengths end at where its files don't say it.
@@ -19,14 +22,24 @@ const THETA: f32 = 10_000.0;
 /// Lists of factors are no longer.
 const MOST_FACTORS: usize = 1 << 15;
 
+/// The base of the wavelengths, if it is said.
+pub(super) fn said_theta(source: &Source) -> Result<Option<f32>, Error> {
+    let Source::HuggingFace(file) = source else { return source.number(ROPE_THETA) };
+    let within = object_of(file).and_then(|(_, all)| parameters(Some(all))?.get("rope_theta")?.as_f64());
+    match within {
+        Some(theta) => Ok(Some(theta as f32)),
+        None => source.number(ROPE_THETA),
+    }
+}
+
 /// The base of the wavelengths.
 pub(super) fn theta(source: &Source) -> Result<f32, Error> {
-    if let Some(theta) = source.number(ROPE_THETA)? {
-        return Ok(theta);
-    }
-    let Source::HuggingFace(file) = source else { return Ok(THETA) };
-    let theta = parameters(file.get("rope_parameters")).and_then(|all| all.get("rope_theta")).and_then(Json::as_f64);
-    Ok(theta.map_or(THETA, |theta| theta as f32))
+    Ok(said_theta(source)?.unwrap_or(THETA))
+}
+
+/// What is said of rotary positions, and the key that it is said at.
+fn object_of(file: &ConfigFile) -> Option<(&'static str, &Json)> {
+    ["rope_scaling", "rope_parameters"].into_iter().find_map(|name| Some((name, file.get(name)?)))
 }
 
 /// The parameters of layers that see everything: some configurations have a set for each kind of layer.
@@ -35,53 +48,144 @@ fn parameters(all: Option<&Json>) -> Option<&Map<String, Json>> {
     all.get("full_attention").and_then(Json::as_object).or(Some(all))
 }
 
-/// How the frequencies are changed.
-pub(super) fn read(config: &mut Config, source: &Source) -> Result<(), Error> {
-    match source {
-        Source::Gguf { .. } => read_gguf(config, source),
-        Source::HuggingFace(file) => {
-            let name = if file.get("rope_scaling").is_some() { "rope_scaling" } else { "rope_parameters" };
-            let Some(value) = file.get(name) else { return Ok(()) };
-            let Some(all) = parameters(Some(value)) else { return Err(file.error(name, "it must be an object")) };
-            read_object(config, source, Key("", name), all)
+/// The kind of scaling that an object names.
+fn kind_of(all: &Map<String, Json>) -> Option<&str> {
+    all.get("rope_type").or_else(|| all.get("type")).and_then(Json::as_str)
+}
+
+/// The base of the wavelengths of layers with a window, where parameters of their own say it.
+///
+/// # Errors
+/// When these layers' frequencies are scaled.
+pub(super) fn local_theta(source: &Source) -> Result<Option<f32>, Error> {
+    let Source::HuggingFace(file) = source else { return Ok(None) };
+    let of_layers = |(name, all): (_, &'_ Json)| Some((name, all.get("sliding_attention")?.as_object()?.clone()));
+    let Some((name, all)) = object_of(file).and_then(of_layers) else { return Ok(None) };
+    match kind_of(&all) {
+        None | Some("default") => {}
+        Some(kind) => {
+            let kind: String = kind.chars().take(48).collect();
+            let what = format!("its sliding_attention is of the type {kind:?}; such layers' frequencies aren't scaled");
+            return Err(source.unsupported(Key("", name), what));
         }
+    }
+    match all.get("rope_theta").filter(|theta| !theta.is_null()) {
+        None => Ok(None),
+        Some(theta) => match theta.as_f64().filter(|theta| theta.is_finite() && *theta >= 1.0) {
+            Some(theta) => Ok(Some(theta as f32)),
+            None => Err(source.error(Key("", name), "its sliding_attention's rope_theta must be a number from 1 on")),
+        },
     }
 }
 
+/// How the frequencies are changed.
+pub(super) fn read(config: &mut Config, source: &Source) -> Result<(), Error> {
+    let Source::HuggingFace(file) = source else { return read_gguf(config, source) };
+    let Some((name, value)) = object_of(file) else { return Ok(()) };
+    let Some(all) = parameters(Some(value)) else { return Err(file.error(name, "it must be an object")) };
+    let own = config.features.sliding_window.as_ref().is_some_and(|window| window.rope_theta.is_some());
+    if let Some(local) = value.get("sliding_attention").filter(|local| !local.is_null() && !own)
+        && local.as_object() != Some(all)
+    {
+        return Err(source.unsupported(Key("", name), "its layers differ in it, which they don't in such models"));
+    }
+    read_object(config, source, Key("", name), all)
+}
+
+/// The part of each head that is turned, where it is said.
+pub(super) fn partial(source: &Source, key: Key) -> Result<Option<f32>, Error> {
+    let Source::HuggingFace(file) = source else { return Ok(None) };
+    match object_of(file).and_then(|(_, all)| parameters(Some(all))?.get(key.1)?.as_f64()) {
+        Some(part) => Ok(Some(part as f32)),
+        None => source.number(key),
+    }
+}
+
+/// What YaRN multiplies sines and cosines by where nothing else is said.
+fn yarn_factor(factor: f32, scale: f32) -> f32 {
+    if factor <= 1.0 { 1.0 } else { (0.1 * f64::from(scale) * f64::from(factor).ln() + 1.0) as f32 }
+}
+
+/// What longrope multiplies sines and cosines by for a context `factor` times the original one.
+fn long_factor(factor: f64, original: usize) -> f32 {
+    if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / (original as f64).ln()).sqrt() as f32 }
+}
+
+fn near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 1e-5 * b.abs()
+}
+
 fn read_gguf(config: &mut Config, source: &Source) -> Result<(), Error> {
+    let kind = source.text(KIND)?;
+    let factor = match source.number(FACTOR)? {
+        None => source.number(OLD_FACTOR)?,
+        factor => factor,
+    };
+    // 0 says nothing, and a factor alone is linear.
+    let factor = factor.filter(|factor| *factor != 0.0);
+    let kind = match kind.as_deref() {
+        None if factor.is_some_and(|factor| factor != 1.0) => "linear",
+        None => "none",
+        Some(kind) => kind,
+    };
+    let attention_factor = source.number(ATTENTION_FACTOR)?;
+    let alone =
+        |what: &str| match (kind, attention_factor) {
+            ("linear" | "yarn", _) if factor != Some(1.0) => Err(source
+                .unsupported(KIND, format!("it is {kind}, and there are {what}: both together are not supported"))),
+            _ => Ok(()),
+        };
     if let Some(factors) = source.tensor("rope_freqs.weight") {
-        match llama3(config, &factors) {
+        alone("factors of rotary frequencies")?;
+        match llama3::fitted(config, &factors) {
             Some(scaling) => config.rope_scaling = scaling,
             None => config.features.rope = RopeChange::Factors { factors },
         }
         return Ok(());
     }
-    let original = source.size(ORIGINAL)?;
-    let attention_factor = source.number(ATTENTION_FACTOR)?;
+    let original = source.size(ORIGINAL)?.unwrap_or(config.max_context);
     if let (Some(short), Some(long)) =
         (source.tensor("rope_factors_short.weight"), source.tensor("rope_factors_long.weight"))
     {
-        let original_max_position = original.unwrap_or(config.max_context);
-        config.features.rope = RopeChange::LongRope { short, long, original_max_position, attention_factor };
+        alone("factors for short and long contexts")?;
+        let unsaid = long_factor(config.max_context as f64 / original as f64, original);
+        let attention_factor = attention_factor.filter(|factor| !near(*factor, unsaid));
+        config.features.rope = RopeChange::LongRope { short, long, original_max_position: original, attention_factor };
         return Ok(());
     }
-    let factor = || source.number(FACTOR)?.ok_or_else(|| source.error(FACTOR, "it is missing"));
-    config.features.rope = match source.text(KIND)?.as_deref() {
-        None | Some("none") => RopeChange::None,
-        Some("linear") => RopeChange::Linear { factor: factor()? },
-        Some("yarn") => RopeChange::Yarn {
-            factor: factor()?,
-            original_max_position: original.unwrap_or(config.max_context),
-            beta_fast: source.number(BETA_FAST)?.unwrap_or(32.0),
-            beta_slow: source.number(BETA_SLOW)?.unwrap_or(1.0),
-            attention_factor,
-        },
-        Some("longrope") => {
+    let need = || factor.ok_or_else(|| source.error(FACTOR, "it is missing"));
+    config.features.rope = match kind {
+        "none" => RopeChange::None,
+        "linear" => RopeChange::Linear { factor: need()? },
+        "yarn" => {
+            let factor = need()?;
+            // GGUF's multiplies what is computed anyway; some converters write another key with the whole.
+            let whole = attention_factor.map(|more| more * yarn_factor(factor, 1.0));
+            let attention_factor = match (whole, source.number(WHOLE_ATTENTION_FACTOR)?) {
+                (Some(whole), Some(said)) if near(whole, said) => Some(said),
+                (Some(whole), _) => Some(whole),
+                (None, said) => said,
+            };
+            RopeChange::Yarn {
+                factor,
+                original_max_position: original,
+                beta_fast: source.number(BETA_FAST)?.unwrap_or(32.0),
+                beta_slow: source.number(BETA_SLOW)?.unwrap_or(1.0),
+                attention_factor,
+            }
+        }
+        "longrope" => {
             return Err(source.error(KIND, "it is longrope, and the tensors rope_factors_long and _short are missing"));
         }
-        Some(other) => return Err(source.error(KIND, format!("{other:?} is not supported"))),
+        other => return Err(source.unsupported(KIND, format!("{other:?} is not supported"))),
     };
-    Ok(())
+    let scaled = matches!(config.features.rope, RopeChange::Yarn { .. });
+    match attention_factor.filter(|factor| !scaled && *factor != 1.0) {
+        Some(factor) => {
+            Err(source.unsupported(ATTENTION_FACTOR, format!("it is {factor} for positions that aren't scaled so")))
+        }
+        None => Ok(()),
+    }
 }
 
 fn read_object(config: &mut Config, source: &Source, key: Key, all: &Map<String, Json>) -> Result<(), Error> {
@@ -94,14 +198,17 @@ fn read_object(config: &mut Config, source: &Source, key: Key, all: &Map<String,
     };
     let need = |name: &str| number(name)?.ok_or_else(|| source.error(key, format!("its {name} is missing")));
     let original = || -> Result<usize, Error> {
+        // The one outside counts where there are two.
+        if let Some(positions) = source.size(Key("", "original_max_position_embeddings"))?.filter(|size| *size > 0) {
+            return Ok(positions);
+        }
         match number("original_max_position_embeddings")? {
             Some(positions) if positions >= 1.0 => Ok(positions as usize),
             Some(_) => Err(source.error(key, "its original_max_position_embeddings must be positive")),
-            None => Ok(source.size(Key("", "original_max_position_embeddings"))?.unwrap_or(config.max_context)),
+            None => Ok(config.max_context),
         }
     };
-    let kind = all.get("rope_type").or_else(|| all.get("type")).and_then(Json::as_str);
-    match kind {
+    match kind_of(all) {
         None if key.1 == "rope_scaling" => return Err(source.error(key, "its rope_type is missing")),
         None | Some("default") => {}
         Some("linear") => config.features.rope = RopeChange::Linear { factor: need("factor")? },
@@ -113,16 +220,28 @@ fn read_object(config: &mut Config, source: &Source, key: Key, all: &Map<String,
                 original_max_position: original()?,
             }
         }
-        Some("yarn") => {
+        // Phi 3's first files call longrope so.
+        Some("yarn") if !all.contains_key("long_factor") => {
+            if all.get("truncate") == Some(&Json::Bool(false)) {
+                let what = "its truncate is false: the bounds of YaRN's ramp are rounded to whole dimensions";
+                return Err(source.unsupported(key, what));
+            }
+            let factor = need("factor")?;
+            let attention_factor = match (number("attention_factor")?, number("mscale")?, number("mscale_all_dim")?) {
+                (None, Some(scale), Some(all_dim)) if scale != 0.0 && all_dim != 0.0 => {
+                    Some(yarn_factor(factor, scale) / yarn_factor(factor, all_dim))
+                }
+                (said, ..) => said,
+            };
             config.features.rope = RopeChange::Yarn {
-                factor: need("factor")?,
+                factor,
                 original_max_position: original()?,
                 beta_fast: number("beta_fast")?.unwrap_or(32.0),
                 beta_slow: number("beta_slow")?.unwrap_or(1.0),
-                attention_factor: number("attention_factor")?,
+                attention_factor,
             }
         }
-        Some("longrope" | "su") => {
+        Some("longrope" | "su" | "yarn") => {
             let list = |name: &str| -> Result<Vec<f32>, Error> {
                 let list = all.get(name).and_then(Json::as_array).filter(|list| list.len() <= MOST_FACTORS);
                 let numbers = list.and_then(|list| list.iter().map(|n| n.as_f64().map(|n| n as f32)).collect());
@@ -134,11 +253,18 @@ fn read_object(config: &mut Config, source: &Source, key: Key, all: &Map<String,
                 let what = format!("its factors are {} and {}; heads have {pairs} pairs", short.len(), long.len());
                 return Err(source.error(key, what));
             }
-            let attention_factor = number("attention_factor")?;
+            let original = original()?;
+            // By the contexts' sizes where no factor is said.
+            let said = number("factor")?.map(|factor| long_factor(f64::from(factor), original));
+            let unsaid = long_factor(config.max_context as f64 / original as f64, original);
+            let attention_factor = number("attention_factor")?.or(said).filter(|factor| !near(*factor, unsaid));
             config.features.rope =
-                RopeChange::LongRope { short, long, original_max_position: original()?, attention_factor };
+                RopeChange::LongRope { short, long, original_max_position: original, attention_factor };
         }
-        Some(other) => return Err(source.error(key, format!("its type {other:?} is not supported"))),
+        Some(other) => {
+            let other: String = other.chars().take(48).collect();
+            return Err(source.unsupported(key, format!("its type {other:?} is not supported")));
+        }
     }
     Ok(())
 }
@@ -175,9 +301,10 @@ pub(super) fn write(config: &Config, out: &mut Described) {
             out.size(Key(ORIGINAL.0, ""), *original_max_position);
             out.number(BETA_FAST, *beta_fast);
             out.number(BETA_SLOW, *beta_slow);
-            if let Some(factor) = attention_factor {
-                set("attention_factor", exact(*factor));
-                out.number(ATTENTION_FACTOR, *factor);
+            if let Some(whole) = attention_factor {
+                set("attention_factor", exact(*whole));
+                out.number(ATTENTION_FACTOR, whole / yarn_factor(*factor, 1.0));
+                out.number(WHOLE_ATTENTION_FACTOR, *whole);
             }
         }
         RopeChange::LongRope { short, long, original_max_position, attention_factor } => {
@@ -187,41 +314,13 @@ pub(super) fn write(config: &Config, out: &mut Described) {
             out.size(ORIGINAL, *original_max_position);
             if let Some(factor) = attention_factor {
                 set("attention_factor", exact(*factor));
-                out.number(ATTENTION_FACTOR, *factor);
             }
+            let original = *original_max_position;
+            let unsaid = || long_factor(config.max_context as f64 / original as f64, original);
+            out.number(ATTENTION_FACTOR, attention_factor.unwrap_or_else(unsaid));
         }
     }
     if !object.is_empty() {
         out.hugging_face.insert("rope_scaling".into(), object.into());
     }
-}
-
-/// What Llama 3's scaling divides each frequency by, from the highest to the lowest: GGUF's tensor `rope_freqs`.
-pub fn factors(scaling: &RopeScaling, theta: f32, dimensions: usize) -> Vec<f32> {
-    let (factor, low, high) =
-        (f64::from(scaling.factor), f64::from(scaling.low_freq_factor), f64::from(scaling.high_freq_factor));
-    let original = scaling.original_max_position as f64;
-    let one = |pair: usize| {
-        let frequency = f64::from(theta).powf(-((2 * pair) as f64) / dimensions as f64);
-        let turns = original * frequency / TAU;
-        let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-        // As Hugging Face's: the frequency becomes a mixture of itself and of it divided by the factor.
-        (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
-    };
-    (0..dimensions / 2).map(one).collect()
-}
-
-/// The scaling that has made a list of factors, if it is Llama 3's with its published bounds.
-fn llama3(config: &Config, given: &[f32]) -> Option<RopeScaling> {
-    let dimensions = config.features.rotary_dim.unwrap_or(config.head_dim());
-    if given.len() != dimensions / 2 {
-        return None;
-    }
-    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * b.abs();
-    // The lowest frequencies are divided by the whole factor; narrow heads have none that are so low.
-    [*given.last()?, 8.0, 32.0].into_iter().find_map(|factor| {
-        let scaling = RopeScaling { factor, low_freq_factor: 1.0, high_freq_factor: 4.0, original_max_position: 8192 };
-        let made = factors(&scaling, config.rope_theta, dimensions);
-        (factor > 1.0 && given.iter().zip(&made).all(near)).then_some(scaling)
-    })
 }

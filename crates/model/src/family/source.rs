@@ -49,6 +49,11 @@ impl ConfigFile {
         self.keys.get(key).filter(|value| !value.is_null())
     }
 
+    /// What a key is where it isn't there at all; null stays nothing.
+    pub(super) fn unsaid(&mut self, key: &str, value: u64) {
+        self.keys.entry(key).or_insert_with(|| json!(value));
+    }
+
     /// An error about a key.
     pub fn error(&self, key: &str, what: impl Into<String>) -> Error {
         self.error_with(key, what, HELP)
@@ -106,6 +111,15 @@ impl Source<'_> {
         }
     }
 
+    /// An error about a key that asks for what isn't computed.
+    pub fn unsupported(&self, key: Key, what: impl Into<String>) -> Error {
+        let help = "it is not computed here, and without it the model would answer otherwise: get another model";
+        match self {
+            Source::Gguf { file, architecture } => file.key_error(&Self::gguf_key(architecture, key), what, help),
+            Source::HuggingFace(config) => config.other_model(key.1, what),
+        }
+    }
+
     /// A whole number; a list of one number a layer is that number where all are equal.
     pub fn size(&self, key: Key) -> Result<Option<usize>, Error> {
         if !self.has(key) {
@@ -137,7 +151,7 @@ impl Source<'_> {
         match array.unsigned().unwrap_or_default().as_slice() {
             [first, rest @ ..] if rest.iter().all(|size| size == first) => Ok(*first),
             [] => Err(self.error(key, "it must be whole numbers that aren't negative")),
-            _ => Err(self.error(key, "it differs from layer to layer, which is not supported")),
+            _ => Err(self.unsupported(key, "it differs from layer to layer, which is not supported")),
         }
     }
 
@@ -239,6 +253,11 @@ impl Described {
     /// A flag.
     pub fn flag(&mut self, key: Key, flag: bool) {
         self.put(key, Value::Bool(flag), json!(flag));
+    }
+
+    /// Nothing, where Hugging Face's class has something else by itself.
+    pub fn null(&mut self, key: Key) {
+        self.hugging_face.insert(key.1.into(), Json::Null);
     }
 
     /// A text.

@@ -40,6 +40,8 @@ pub struct Expected {
     pub hugging_face: Vec<String>,
     /// Its sizes in GGUF, outermost first.
     pub shape: Vec<usize>,
+    /// Whether each of Hugging Face's is a part of the first size, also where there is only one.
+    pub stacked: bool,
     /// What becomes of its numbers.
     pub change: Change,
     /// Whether a model may do without it.
@@ -101,13 +103,20 @@ impl List<'_> {
         };
         let name = format!("{prefix}{name}.{part}");
         let hugging_face = (0..experts).map(|expert| name.replace("{expert}", &expert.to_string())).collect();
-        self.out.push(Expected { gguf, hugging_face, shape: shape.into(), change, optional: false });
+        self.out.push(Expected { gguf, hugging_face, shape: shape.into(), stacked: false, change, optional: false });
     }
 
     /// A tensor of GGUF files alone, which Hugging Face's have in the configuration.
     fn table(&mut self, name: &str, size: usize, optional: bool) {
         let (gguf, shape) = (format!("{name}.weight"), vec![size]);
-        self.out.push(Expected { gguf, hugging_face: Vec::new(), shape, change: Change::None, optional });
+        self.out.push(Expected {
+            gguf,
+            hugging_face: Vec::new(),
+            shape,
+            stacked: false,
+            change: Change::None,
+            optional,
+        });
     }
 
     fn attention(&mut self, config: &Config) {
@@ -140,6 +149,7 @@ impl List<'_> {
                 [("ffn_gate_exps", [wide, hidden]), ("ffn_up_exps", [wide, hidden]), ("ffn_down_exps", [hidden, wide])]
             {
                 self.add(role, role, "weight", &[count, shape[0], shape[1]], Change::None, count);
+                self.out.iter_mut().last().into_iter().for_each(|added| added.stacked = true);
             }
             return;
         }
@@ -196,8 +206,7 @@ impl Family {
         for tensor in &expected {
             let (names, shape) = match form {
                 Form::Gguf => (std::slice::from_ref(&tensor.gguf), &tensor.shape[..]),
-                // Each of several is a part of the first size.
-                Form::HuggingFace if tensor.hugging_face.len() > 1 => (&tensor.hugging_face[..], &tensor.shape[1..]),
+                Form::HuggingFace if tensor.stacked => (&tensor.hugging_face[..], &tensor.shape[1..]),
                 Form::HuggingFace => (&tensor.hugging_face[..], &tensor.shape[..]),
             };
             for name in names {

@@ -1,5 +1,6 @@
 //! Each family from both forms of its files, and files that lie.
 
+mod said;
 mod types;
 
 use super::*;

@@ -145,11 +145,11 @@ pub fn choose(recipe: Recipe, facts: &Facts, tensors: &[Tensor]) -> Vec<Chosen> 
     order.sort_by_key(|place| tensors.get(*place).map(|(name, ..)| (layer_of(name), *name)));
     let mut chosen: Vec<_> = tensors.iter().map(|(_, dtype, _)| Chosen { dtype: *dtype, wanted: *dtype }).collect();
     for place in order {
-        if let (Some((name, dtype, shape)), Some(out)) = (tensors.get(place), chosen.get_mut(place))
-            && is_quantized(name, shape)
-            && dtype.is_float()
-        {
+        let (Some((name, dtype, shape)), Some(out)) = (tensors.get(place), chosen.get_mut(place)) else { continue };
+        if is_quantized(name, shape) && dtype.is_float() {
             *out = choice.of(name, shape);
+        } else if is_f32_elsewhere(name, shape) && matches!(dtype, DType::F16 | DType::Bf16) {
+            *out = Chosen { dtype: DType::F32, wanted: DType::F32 };
         }
     }
     chosen
@@ -234,6 +234,11 @@ fn is_quantized(name: &str, shape: &Shape) -> bool {
         && name != "position_embd.weight"
         && name != "token_types.weight"
         && !KEPT.iter().any(|part| name.contains(part))
+}
+
+/// Whether a tensor is a vector or what routes tokens to experts: llama.cpp computes with these in f32 alone.
+fn is_f32_elsewhere(name: &str, shape: &Shape) -> bool {
+    shape.len() < 2 || name.ends_with("ffn_gate_inp.weight")
 }
 
 /// The first and the last eighth of the layers, and every third between.
@@ -463,6 +468,22 @@ mod tests {
         let important = Facts { importance: true, ..facts.clone() };
         assert_eq!(of(Recipe::Q4_0, &important, &tensors, "blk.3.ffn_down.weight"), DType::Q4_1);
         assert_eq!(of(Recipe::Q4_0, &important, &tensors, "blk.4.ffn_down.weight"), DType::Q4_0);
+    }
+
+    #[test]
+    fn vectors_in_16_bits_become_f32() {
+        let (vector, router, table): (Shape, Shape, Shape) = ([64].into(), [4, 64].into(), [64, 64].into());
+        let tensors = [
+            ("output_norm.weight", DType::Bf16, &vector),
+            ("blk.0.attn_q.bias", DType::F16, &vector),
+            ("blk.0.ffn_gate_inp.weight", DType::Bf16, &router),
+            ("position_embd.weight", DType::F16, &table),
+            ("token_types", DType::I32, &vector),
+        ];
+        for recipe in [Recipe::Q4KMedium, Recipe::Pure(DType::Bf16)] {
+            let made = types(recipe, &Facts::default(), &tensors);
+            assert_eq!(made, [DType::F32, DType::F32, DType::F32, DType::F16, DType::I32], "{recipe:?}");
+        }
     }
 
     #[test]
