@@ -24,8 +24,6 @@ def random_bytes(count):
 def main():
     golden = {}
     for kind in gguf.GGMLQuantizationType:
-        if kind.name == "NVFP4":  # not supported
-            continue
         elements, size = gguf.GGML_QUANT_SIZES[kind]
         # Random blocks, then blocks of one byte each: zero, the largest and smallest signed ones, all bits.
         raw = random_bytes(BLOCKS * size) + b"".join(bytes([byte]) * size for byte in (0x00, 0x7B, 0x7F, 0x80, 0xFF))

@@ -69,6 +69,7 @@ dtypes! {
     Tq1_0 "tq1_0" 256 54;
     Tq2_0 "tq2_0" 256 66;
     Mxfp4 "mxfp4" 32 17;
+    Nvfp4 "nvfp4" 64 36;
 }
 
 impl DType {

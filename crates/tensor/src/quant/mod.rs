@@ -17,6 +17,7 @@ mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
 pub mod nf4;
+mod nvfp4;
 pub mod plain;
 mod q2_k;
 mod q3_k;
@@ -68,6 +69,7 @@ pub const FORMATS: &[&Format] = &[
     &tq1_0::FORMAT,
     &tq2_0::FORMAT,
     &mxfp4::FORMAT,
+    &nvfp4::FORMAT,
     &iq1_s::FORMAT,
     &iq1_m::FORMAT,
     &iq2_xxs::FORMAT,

@@ -76,6 +76,7 @@ const TYPES: &[(u32, DType)] = &[
     (34, DType::Tq1_0),
     (35, DType::Tq2_0),
     (39, DType::Mxfp4),
+    (40, DType::Nvfp4),
 ];
 
 /// The element type of GGUF's number, or why there is none.
@@ -88,7 +89,7 @@ fn dtype_of(number: u32) -> Result<DType, String> {
         31..=33 | 36..=38 => {
             format!("element type {number} (rearranged for one kind of processor) was removed from the format")
         }
-        40 => "element type 40 (NVFP4) is not supported".into(),
+        41 => "element type 41 (Q1_0) is not supported".into(),
         _ => format!("element type {number} is unknown"),
     })
 }
