@@ -16,7 +16,7 @@ static ALLOCATOR: device::count::CountingAllocator = device::count::CountingAllo
 #[derive(Parser)]
 #[command(name = "rondo", version, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 or 143 interrupted\n\
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 129, 130 or 143 interrupted\n\
                   With --json a failure's last line on stderr is {\"error\", \"help\", \"code\"}\n\
                   RONDO_DEBUG=1 to 5 makes train and plan show more of what they do"
 )]
@@ -53,6 +53,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    cmd::signals::let_long_writes_fail();
     let words: Vec<OsString> = std::env::args_os().collect();
     let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let outcome = parse(&words).and_then(|cli| {

@@ -148,6 +148,47 @@ fn what_is_verified_is_what_was_decoded() {
 }
 
 #[test]
+fn what_no_family_is_known_of_is_decoded_too() {
+    let place = Place::new("foreign");
+    let text = |text: &str| raw::value(&tensor::file::gguf::Value::String(text.into()));
+    let foreign = || Raw::good().with("general.architecture", text("bloom"));
+    let nan = |mut raw: Raw| {
+        for at in [3, 18].map(|i| raw.tensors[i].offset as usize + 40) {
+            raw.data[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+        raw
+    };
+    for (name, raw, good, said) in [
+        ("architecture", foreign(), true, "key `general.architecture`: the architecture \"bloom\" is not supported"),
+        ("none", Raw::good().without("general.architecture"), true, "key `general.architecture`: it is missing"),
+        ("imatrix", foreign().with("general.type", text("imatrix")), true, "general.type is \"imatrix\""),
+        ("adapter", Raw::good().with("general.type", text("adapter")), true, "general.type is \"adapter\""),
+        ("keys", Raw::good().without("llama.block_count"), false, "llama.block_count"),
+    ] {
+        let line = format!("show {name}.gguf --verify");
+        std::fs::write(place.0.join(format!("{name}.gguf")), raw.bytes()).expect("it can be written");
+        let shown = place.rondo(&line);
+        let (code, told) = (shown.status.code(), String::from_utf8_lossy(&shown.stderr).into_owned());
+        assert!(code == Some(if good { 0 } else { 3 }) && told.contains(said), "{line}: {code:?}: {told}");
+        let printed = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(printed.contains("all 20 tensors decode to finite numbers"), "{line}: {printed}");
+        std::fs::write(place.0.join(format!("{name}.gguf")), nan(raw).bytes()).expect("it can be written");
+        let first = "`blk.0.attn_k.weight`: element 10 is NaN";
+        let all = ["warning: ", said, "error: ", first, "`blk.1.ffn_up.weight`: element 10 is NaN"];
+        place.refused(&line, 3, &all);
+        let all: Value = serde_json::from_slice(&place.rondo(&format!("{line} --json")).stdout).expect("JSON");
+        assert_eq!((&all["verified"], all["tensors"].as_array().map(Vec::len)), (&false.into(), Some(20)));
+    }
+    place.good("convert model.gguf folder");
+    let config = std::fs::read_to_string(place.0.join("folder/config.json")).expect("it is there");
+    std::fs::write(place.0.join("folder/config.json"), config.replace("LlamaForCausalLM", "BloomForCausalLM"))
+        .expect("it can be written");
+    let shown = place.rondo("show folder --verify");
+    let told = String::from_utf8_lossy(&shown.stderr);
+    assert!(shown.status.success() && told.contains("the class \"BloomForCausalLM\" is not supported"), "{told}");
+}
+
+#[test]
 fn numbers_that_a_type_does_not_hold_are_refused() {
     let place = Place::new("narrow");
     let mut large = Raw::good();

@@ -19,7 +19,7 @@ fn markdown(command: &Command) -> String {
     let mut out = String::from(
         "# The command line\n\nMade by `rondo manual > docs/cli.md`; a test compares.\n\n\
          Messages and progress go to stderr, the product alone to stdout. Exit codes: 0 done, 1 failed, 2 usage, \
-         3 bad input file, 4 not enough resources, 130 or 143 interrupted. With `--json` the product is JSON, and a failure's \
+         3 bad input file, 4 not enough resources, 129, 130 or 143 interrupted. With `--json` the product is JSON, and a failure's \
          last line on stderr is `{\"error\": …, \"help\": … or null, \"code\": …}`. Colors: `--color auto|always|never`, \
          NO_COLOR, TERM=dumb; a line that is updated in place is shown on a terminal only.\n",
     );

@@ -40,7 +40,7 @@ use std::sync::OnceLock;
 /// Why a verb ended early, and the exit code that says so.
 #[derive(Debug)]
 pub struct Failure {
-    /// 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 130 or 143 interrupted.
+    /// 1 failed, 2 usage, 3 bad input file, 4 not enough resources, 129, 130 or 143 interrupted.
     pub code: u8,
     /// What is wrong, where, and what to do; empty where all was said already.
     pub message: String,
@@ -70,6 +70,11 @@ impl Failure {
         Failure { code: 4, message: what.to_string() }
     }
 
+    /// What is wrong, without what to do.
+    pub fn first_line(&self) -> String {
+        self.message.lines().next().unwrap_or_default().to_string()
+    }
+
     /// Says it on stderr; with `json` as one line of JSON, the last one.
     pub fn print(&self, json: bool) {
         if json && self.code != 0 {
@@ -85,7 +90,7 @@ impl Failure {
         let help: Vec<_> = self.message.lines().filter(is_help).map(|l| l.trim_start()[5..].trim()).collect();
         let error: Vec<_> = self.message.lines().filter(|line| !is_help(line)).collect();
         let error = match (error.join("\n"), self.code) {
-            (empty, 130 | 143) if empty.is_empty() => "interrupted".into(),
+            (empty, 129 | 130 | 143) if empty.is_empty() => "interrupted".into(),
             (empty, _) if empty.is_empty() => "a verb is missing".into(),
             (error, _) => error,
         };

@@ -117,7 +117,8 @@ impl<'a> Output<'a> {
                 Failure::failed(format!("{name}: {error}\n  help: write to a folder that is yours"))
             }
             _ if Refused::of(error).is_some() => Failure::usage(format!("{name}: {error}\n  help: name a file")),
-            _ => Failure::failed(format!("{name}: {error}")),
+            (ErrorKind::InvalidFilename, _) => Failure::usage(format!("{name}: {error}\n  help: give a shorter name")),
+            _ => Failure::failed(format!("{name}: {error}\n  help: write to another folder or disk")),
         }
     }
 }

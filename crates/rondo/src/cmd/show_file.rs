@@ -26,6 +26,10 @@ const WHOLE_LIST: usize = 16;
 const FIRST: usize = 8;
 /// Characters of a value that are printed.
 const WIDEST: usize = 100;
+/// Tensors with something wrong that are named besides the first.
+const MOST_WRONG: usize = 15;
+/// What names the model in the two kinds of files.
+const NAMES_OF_MODELS: [&str; 3] = ["key `general.architecture`", "key `architectures`", "key `model_type`"];
 /// How often the progress of reading is shown.
 const EVERY: Duration = Duration::from_millis(5);
 
@@ -106,20 +110,40 @@ pub fn run(path: &Path, verify: bool, contexts: &[usize], json: bool) -> Outcome
         }
         report.memory = all.into_iter().map(|context| need(&model.config, weights, context)).collect();
     }
-    let checked = known.and_then(|()| match &signals {
+    // Whatever model it is or isn't: a number that is none is one.
+    let checked = match &signals {
         Some(signals) => decode_all(tensors, &signals.stop),
-        None => Ok(true),
-    });
-    if let (Ok(false), Some(signals)) = (&checked, &signals) {
+        None => Ok(Vec::new()),
+    };
+    if let (Ok(_), Some(signals)) = (&checked, &signals)
+        && signals.stop.load(Ordering::Relaxed)
+    {
         return Err(Failure { message: format!("{}: interrupted", path.display()), ..signals.failure() });
     }
+    let checked = checked.and_then(|wrong| report.tell(wrong));
     report.verified = verify && checked.is_ok();
+    if let (Err(_), Err(unknown)) = (&checked, &known) {
+        report.warnings.push(unknown.first_line());
+    }
     report.warnings.iter().for_each(|warning| say(format_args!("warning: {}", printable(warning))));
     match json {
         true => product(super::json(&report)),
         false => print(&report),
     }
-    checked.map(|_| ())
+    checked.and(known)
+}
+
+impl Report {
+    /// The first tensor with something wrong as the failure, and the others as warnings.
+    fn tell(&mut self, wrong: Vec<Failure>) -> Outcome {
+        let (count, mut wrong) = (wrong.len(), wrong.into_iter());
+        let Some(first) = wrong.next() else { return Ok(()) };
+        self.warnings.extend(wrong.by_ref().take(MOST_WRONG).map(|failure| failure.first_line()));
+        if wrong.len() > 0 {
+            self.warnings.push(format!("{} more tensors, {count} in all, hold numbers that are none", wrong.len()));
+        }
+        Err(first)
+    }
 }
 
 fn open(path: &Path) -> Result<Opened, Failure> {
@@ -229,9 +253,24 @@ fn plain(value: &gguf::Value) -> Value {
     }
 }
 
-/// What model it is, by its metadata or the configuration beside it; a file of tensors or of a vocabulary alone is none.
+/// What model it is, by its metadata or the configuration beside it; a file of tensors or of a vocabulary alone is none,
+/// and one of a model that nobody knows here is no bad file.
 fn understand(path: &Path, opened: &Opened, report: &mut Report) -> Outcome {
+    match model_of(path, opened, report) {
+        Err(tensor::file::Error::Format { problem, .. }) if NAMES_OF_MODELS.contains(&problem.field.as_str()) => {
+            report.warnings.push(format!("{}: {}: what it takes to run isn't known", problem.field, problem.what));
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn model_of(path: &Path, opened: &Opened, report: &mut Report) -> Result<(), tensor::file::Error> {
     let (family, config, warnings) = match opened {
+        Opened::Gguf(file) if kind(file).is_some_and(|kind| kind != "model") => {
+            report.warnings.push(format!("general.type is {:?}: it is no model by itself", kind(file).unwrap_or("")));
+            return Ok(());
+        }
         Opened::Gguf(file) if file.tensors().is_empty() && file.metadata().get("tokenizer.ggml.tokens").is_some() => {
             report.warnings.push("it holds a vocabulary, and no tensors".into());
             return Ok(());
@@ -256,37 +295,43 @@ fn understand(path: &Path, opened: &Opened, report: &mut Report) -> Outcome {
     Ok(())
 }
 
+/// What a file says that it is.
+fn kind(file: &gguf::File) -> Option<&str> {
+    file.metadata().get("general.type").and_then(gguf::Value::text)
+}
+
 /// Whether there are numbers of this type to decode: there is nothing wrong that a whole number could be.
 fn decodes(dtype: DType) -> bool {
     dtype == DType::F64 || quant::format(dtype).is_some()
 }
 
-/// Decodes every number of every tensor, on all cores; answers false where it was told to stop.
-fn decode_all(tensors: &Tensors, stop: &AtomicBool) -> Result<bool, Failure> {
+/// Decodes every number of every tensor, on all cores, until it is told to stop; answers what is wrong, tensor by tensor.
+fn decode_all(tensors: &Tensors, stop: &AtomicBool) -> Result<Vec<Failure>, Failure> {
     tensors.unchanged()?;
     let all: Vec<_> = tensors.iter().collect();
     let (next, done) = (AtomicUsize::new(0), AtomicU64::new(0));
     let worker = || {
-        let mut numbers = vec![0f32; STEP];
-        while let Some((tensor, bytes)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let (mut numbers, mut wrong) = (vec![0f32; STEP], Vec::new());
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((tensor, bytes)) = all.get(index) else { return wrong };
             let go_on = |read: usize| {
                 done.fetch_add(read as u64, Ordering::Relaxed);
                 !stop.load(Ordering::Relaxed)
             };
             match decode(tensor.dtype, bytes, &mut numbers, go_on) {
                 Ok(true) => {}
-                Ok(false) => return Ok(false),
+                Ok(false) => return wrong,
                 Err((offset, what)) => {
                     let field = format!("tensor `{}`", tensor.name);
                     let problem = Problem::new(tensor.offset.saturating_add(offset), field, what);
-                    return Err(problem.within(tensors.path_of(&tensor.name).unwrap_or(Path::new(""))));
+                    wrong.push((index, problem.within(tensors.path_of(&tensor.name).unwrap_or(Path::new("")))));
                 }
             }
         }
-        Ok(true)
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let results = std::thread::scope(|scope| {
+    let mut wrong = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         let mut progress = Progress::new(tensors.file_bytes());
         while !workers.iter().all(|worker| worker.is_finished()) {
@@ -297,12 +342,12 @@ fn decode_all(tensors: &Tensors, stop: &AtomicBool) -> Result<bool, Failure> {
         drop(progress);
         workers
             .into_iter()
-            .map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect::<Vec<_>>()
     });
-    let whole = results.into_iter().collect::<Result<Vec<bool>, _>>()?;
     tensors.unchanged()?;
-    Ok(whole.into_iter().all(|whole| whole))
+    wrong.sort_by_key(|(index, _)| *index);
+    Ok(wrong.into_iter().map(|(_, error)| error.into()).collect())
 }
 
 /// Whether all was read before `go_on` said no; or where the first number is that is no number, in bytes from the

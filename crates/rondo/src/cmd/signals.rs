@@ -4,7 +4,7 @@
 
 use super::{Failure, Outcome, say};
 use ::train::folder::Claim;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,9 @@ impl Signals {
     /// When the system doesn't let them be caught.
     pub fn catch(json: bool) -> Result<Signals, Failure> {
         let (stop, code) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(130)));
-        for (signal, number) in [(SIGINT, 130u8), (SIGTERM, 143)] {
+        // A terminal that is closed; `nohup` has it ignored, and so it stays.
+        let hangup = (!is_ignored(SIGHUP)).then_some((SIGHUP, 129));
+        for (signal, number) in [(SIGINT, 130u8), (SIGTERM, 143)].into_iter().chain(hangup) {
             flag::register_conditional_shutdown(signal, number.into(), Arc::clone(&stop)).map_err(Failure::failed)?;
             flag::register_usize(signal, Arc::clone(&code), number.into()).map_err(Failure::failed)?;
             flag::register(signal, Arc::clone(&stop)).map_err(Failure::failed)?;
@@ -100,6 +102,20 @@ impl Drop for Signals {
         before.is_over = true;
         before.claim = None;
     }
+}
+
+/// From here on a file that reaches the limit of a file's size is an error of its writing, which ends no process.
+pub fn let_long_writes_fail() {
+    // Where the signal can't be caught, it ends the process as before.
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
+
+/// Whether the process was begun with a signal ignored; so it is taken to be where the system doesn't say.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(u64::MAX);
+    mask >> (signal - 1) & 1 == 1
 }
 
 fn held(before: &Mutex<Before>) -> MutexGuard<'_, Before> {

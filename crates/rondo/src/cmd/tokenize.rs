@@ -3,16 +3,20 @@
 
 use super::{Failure, Outcome, product, say};
 use model::text::{Codec, CodecError};
-use std::io::{Read, Write};
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Bytes of standard input at most; tokens take more memory than their text.
+const LARGEST: u64 = 1 << 30;
 
 /// Show the tokens of a text, or with --decode the text of tokens.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A GGUF file, a tokenizer.json, or the folder of a model or a run.
     model: PathBuf,
-    /// The text (one argument), or with --decode the ids [default: standard input].
+    /// The text (one argument), or with --decode the ids [default: standard input, of 1 GiB at most].
     text: Vec<String>,
     /// Read ids, separated by white space or commas, and print their text.
     #[arg(long)]
@@ -37,16 +41,23 @@ pub fn run(args: Args) -> Outcome {
     }
     let input = match args.text.is_empty() {
         false => args.text.join(" ").into_bytes(),
-        true => {
-            let mut all = Vec::new();
-            std::io::stdin()
-                .lock()
-                .read_to_end(&mut all)
-                .map_err(|e| Failure::failed(format!("standard input: {e}")))?;
-            all
-        }
+        true => standard_input()?,
     };
     if args.decode { decode(&args, &codec, &input) } else { encode(&args, &codec, &input, open_seconds) }
+}
+
+fn standard_input() -> Result<Vec<u8>, Failure> {
+    let help = "send it in parts, cut at ends of lines";
+    let mut all = Vec::new();
+    std::io::stdin().lock().take(LARGEST + 1).read_to_end(&mut all).map_err(|e| match e.kind() {
+        ErrorKind::OutOfMemory => Failure::resources(format!("standard input: {e}\n  help: {help}")),
+        _ => Failure::failed(format!("standard input: {e}")),
+    })?;
+    if all.len() as u64 > LARGEST {
+        let what = format!("standard input: it has more than {} GiB", LARGEST >> 30);
+        return Err(Failure::bad_file(format!("{what}\n  help: {help}")));
+    }
+    Ok(all)
 }
 
 fn encode(args: &Args, codec: &Codec, input: &[u8], open_seconds: f64) -> Outcome {
@@ -62,8 +73,13 @@ fn encode(args: &Args, codec: &Codec, input: &[u8], open_seconds: f64) -> Outcom
     let seconds = start.elapsed().as_secs_f64();
     let ids = if args.special { codec.surround(ids) } else { ids };
     if !args.json {
-        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        product(ids.join(" "));
+        let mut line = String::with_capacity(6 * ids.len());
+        for (i, id) in ids.iter().enumerate() {
+            let space = if i == 0 { "" } else { " " };
+            // A string takes all that is written.
+            let _ = write!(line, "{space}{id}");
+        }
+        product(line);
         return Ok(());
     }
     let each = codec.decode_each(&ids, true);

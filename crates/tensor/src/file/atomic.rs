@@ -169,9 +169,19 @@ pub fn clean(folder: &Path) {
 
 const ENDING: &str = ".tmp";
 
+/// Bytes of the longest names that disks take.
+const LONGEST_NAME: usize = 255;
+
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}{ENDING}", std::process::id()));
+    let more = format!(".{}{ENDING}", std::process::id());
+    let most = LONGEST_NAME - more.len();
+    // A name that is longer than any disk takes stays: the error is then about it.
+    if (most + 1..=LONGEST_NAME).contains(&name.len()) {
+        let text = name.to_string_lossy();
+        name = text[..text.floor_char_boundary(most)].into();
+    }
+    name.push(more);
     path.with_file_name(name)
 }
 
@@ -213,8 +223,11 @@ mod tests {
         for name in ["to-file", "to-new", "to-socket"] {
             assert!(fs::symlink_metadata(at(name)).is_ok_and(|m| m.is_symlink()), "{name}");
         }
+        let longest = "ü".repeat(LONGEST_NAME / 2);
+        write(&at(&longest), b"x").expect("a name that disks take");
+        assert!(write(&at(&longest.repeat(2)), b"x").is_err());
         let names = fs::read_dir(&folder).expect("it is there").count();
-        assert_eq!(names, 7, "nothing else is left");
+        assert_eq!(names, 8, "nothing else is left");
         fs::remove_dir_all(&folder).expect("it is there");
     }
 }
