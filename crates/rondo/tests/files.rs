@@ -173,7 +173,7 @@ fn what_no_family_is_known_of_is_decoded_too() {
         let printed = String::from_utf8_lossy(&shown.stdout).into_owned();
         assert!(printed.contains("all 20 tensors decode to finite numbers"), "{line}: {printed}");
         std::fs::write(place.0.join(format!("{name}.gguf")), nan(raw).bytes()).expect("it can be written");
-        let first = "`blk.0.attn_k.weight`: element 10 is NaN";
+        let first = "`blk.0.ffn_norm.weight`: element 10 is NaN";
         let all = ["warning: ", said, "error: ", first, "`blk.1.ffn_up.weight`: element 10 is NaN"];
         place.refused(&line, 3, &all);
         let all: Value = serde_json::from_slice(&place.rondo(&format!("{line} --json")).stdout).expect("JSON");
@@ -251,6 +251,63 @@ fn metadata_is_json() {
     let text = place.good("show lists.gguf");
     assert!(text.contains("long = [0, 1, 2, 3, 4, 5, 6, 7, and 9 more]"), "{text}");
     assert!(text.contains("general.architecture = \"llama\""), "{text}");
+}
+
+/// A tensor of nvfp4 may have a scale in another one, which alone says what its numbers are.
+#[test]
+fn scales_of_whole_tensors_are_not_lost() {
+    use tensor::file::gguf;
+    let place = Place::new("scales");
+    let plan = |name: &str, dtype: tensor::DType, shape: &[usize]| gguf::Planned {
+        name: name.into(),
+        dtype,
+        shape: shape.into(),
+    };
+    // Scales of 1, and numbers 1/2 and 6.
+    let blocks = [[0x38; 4].as_slice(), &[0x71; 32]].concat().repeat(2);
+    let tensors = [
+        (plan("a.weight", tensor::DType::Nvfp4, &[2, 64]), blocks.as_slice()),
+        (plan("a.scale", tensor::DType::F32, &[1]), &[0, 0, 0, 64][..]),
+    ];
+    let bytes = gguf::write(Vec::new(), &gguf::Metadata::default(), &tensors).expect("it can be written");
+    std::fs::write(place.0.join("a.gguf"), bytes).expect("it can be written");
+    assert!(place.good("show a.gguf --verify").contains("format      nvfp4        1 tensor"));
+    place.refused("convert a.gguf folder", 3, &["tensor `a.weight`: it is nvfp4 with a scale of its own, `a.scale`"]);
+    place.refused("quantize a.gguf b.gguf --to nvfp4", 2, &["it can be read, not written"]);
+    let said: Value = serde_json::from_str(&place.good("quantize a.gguf b.gguf --to f32 --json")).expect("JSON");
+    assert_eq!((&said["types"], &said["error"]), (&serde_json::json!({"f32": 2}), &Value::Null));
+    let made = std::fs::read(place.0.join("b.gguf")).expect("it is there");
+    let row: Vec<u8> = [0.5f32, 6.0].iter().flat_map(|x| x.to_le_bytes().repeat(8)).collect();
+    assert!(made.windows(row.len()).any(|window| window == row), "8 of 0.5, then 8 of 6");
+}
+
+/// What is no UTF-8 in a name is no mistake, nor in JSON.
+#[cfg(target_os = "linux")]
+#[test]
+fn names_are_bytes() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new("names");
+    let odd = |name: &[u8]| std::ffi::OsStr::from_bytes(name).to_os_string();
+    let (input, output, folder) = (odd(b"a \xff.gguf"), odd(b"b \xff.gguf"), odd(b"c\n\xff"));
+    std::fs::rename(place.0.join("model.gguf"), place.0.join(&input)).expect("it can be written");
+    let text = |words: &[&std::ffi::OsStr]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rondo"));
+        let output = command.args(words).current_dir(&place.0).output().expect("it runs");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("JSON is text")
+    };
+    let json = "--json".as_ref();
+    for words in [
+        &["show".as_ref(), input.as_os_str(), json][..],
+        &["convert".as_ref(), &input, &folder, json],
+        &["convert".as_ref(), &folder, &output, json],
+        &["quantize".as_ref(), &input, &output, "--to".as_ref(), "q8_0".as_ref(), json],
+        &["show".as_ref(), &folder, json],
+    ] {
+        let all: Value = serde_json::from_str(&text(words)).expect("JSON");
+        assert!(all["path"].as_str().is_none_or(|path| path.contains('\u{fffd}')), "{words:?}: {all}");
+    }
+    assert!(text(&["show".as_ref(), &folder]).starts_with("file        c\\n\u{fffd} · safetensors"));
 }
 
 /// Ctrl-C ends the reading of a large file, and the exit code says so.

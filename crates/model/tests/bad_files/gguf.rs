@@ -238,9 +238,15 @@ fn tensors(t: &mut Table) {
         raw.tensors[count - 1].offset = u64::MAX - 31;
     });
     t.refuse("GG24", "an offset and bytes whose sum wraps", pair, &[last, "beyond any file"]);
-    for (dtype, said) in
-        [(41, "unknown"), (u32::MAX, "unknown"), (4, "Q4_2"), (5, "Q4_3"), (31, "removed"), (36, "removed")]
-    {
+    for (dtype, said) in [
+        (41, "Q1_0"),
+        (42, "unknown"),
+        (u32::MAX, "unknown"),
+        (4, "Q4_2"),
+        (5, "Q4_3"),
+        (31, "removed"),
+        (36, "removed"),
+    ] {
         let raw = good().last(|tensor| tensor.dtype = dtype);
         t.refuse("GG26", format!("type {dtype}"), raw, &[last, "element type", said]);
     }

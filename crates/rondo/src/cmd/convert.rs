@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tensor::DType;
-use tensor::file::{Content, gguf, gguf_in, printable};
+use tensor::file::{Content, Tensors, gguf, gguf_in, printable};
 
 /// Convert a model between GGUF and a folder of safetensors with Hugging Face's names.
 #[derive(clap::Args, Debug)]
@@ -56,6 +56,7 @@ pub fn run(args: Args) -> Outcome {
         return Err(Failure::bad_file(format!("{}: it is a safetensors file\n  help: {help}", input.display())));
     }
     let file = if input.is_dir() { None } else { Some(gguf::File::open(&input)?) };
+    file.as_ref().map_or(Ok(()), |file| has_no_scales(file.tensors()))?;
     let output = RefCell::new(match &file {
         Some(_) => Output::folder(&args.output, &input)?,
         None => Output::file(&args.output, files(&input).iter().map(PathBuf::as_path))?,
@@ -87,7 +88,12 @@ pub fn run(args: Args) -> Outcome {
     })?;
     made.warnings.iter().for_each(|warning| say(format_args!("warning: {}", printable(warning))));
     match args.json {
-        true => product(super::json(&made)),
+        true => product(super::json(&serde_json::json!({
+            "files": made.files.iter().map(super::path_text).collect::<Vec<_>>(),
+            "tensors": made.tensors,
+            "bytes": made.bytes,
+            "warnings": made.warnings,
+        }))),
         false => product(format_args!(
             "{}: {} tensors · {} · {} · {:.1} s",
             args.output.display(),
@@ -101,6 +107,18 @@ pub fn run(args: Args) -> Outcome {
         )),
     }
     Ok(())
+}
+
+/// Checks that there is no NVFP4 tensor whose numbers another tensor multiplies: without it they would be other numbers.
+fn has_no_scales(tensors: &Tensors) -> Outcome {
+    let scale = |name: &str| format!("{}.scale", name.strip_suffix(".weight").unwrap_or(name));
+    let of_four_bits = tensors.iter().filter(|(tensor, _)| tensor.dtype == DType::Nvfp4);
+    let mut scaled = of_four_bits.filter(|(tensor, _)| tensors.get(&scale(&tensor.name)).is_some());
+    scaled.next().map_or(Ok(()), |(tensor, _)| {
+        let what =
+            format!("it is nvfp4 with a scale of its own, `{}`, which convert doesn't apply", scale(&tensor.name));
+        Err(tensors.error(&tensor.name, what, "convert another file of this model, such as of bf16").into())
+    })
 }
 
 /// The files of a model's folder, all of which may be read.

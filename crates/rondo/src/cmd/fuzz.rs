@@ -68,7 +68,9 @@ pub fn run(args: Args) -> Outcome {
             .and_then(|()| tensor::file::atomic::write(&path, &finding.input));
         written.map_err(|e| Failure::failed(format!("{}: {e}", path.display())))?;
         say(format_args!("{}: {}", path.display(), finding.what));
-        kept.push(serde_json::json!({ "path": path, "execution": finding.execution, "what": finding.what }));
+        kept.push(
+            serde_json::json!({ "path": super::path_text(path), "execution": finding.execution, "what": finding.what }),
+        );
     }
     match args.json {
         true => product(super::json(&serde_json::json!({

@@ -34,7 +34,7 @@ use device::{Choice, Device, Options};
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// Why a verb ended early, and the exit code that says so.
@@ -342,6 +342,16 @@ pub fn whole(text: &str) -> Result<u64, String> {
 /// A number of things that a flag gives.
 pub fn count(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("it must be a whole number from 0 to {}", u32::MAX))
+}
+
+/// A path as a text for JSON, where what is no UTF-8 becomes U+FFFD: data with such a path would be no JSON.
+pub fn path_text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_string_lossy().into_owned()
+}
+
+/// The same for `serialize_with`.
+pub fn serialize_path<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 /// Plain data as JSON, indented.

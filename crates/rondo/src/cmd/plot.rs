@@ -76,6 +76,7 @@ pub fn run(args: Args) -> Outcome {
         plot::save(&scene, path)?;
     }
     if args.json {
+        let paths: Vec<_> = paths.iter().map(super::path_text).collect();
         product(super::json(&serde_json::json!({ "pictures": paths })));
     } else {
         paths.iter().for_each(|path| product(path.display()));

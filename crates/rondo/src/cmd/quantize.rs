@@ -425,7 +425,7 @@ impl<'a> Job<'a> {
             return product(path.display());
         }
         product(super::json(&json!({
-            "path": path,
+            "path": super::path_text(path),
             "recipe": self.recipe.name(),
             "types": types,
             "bytes_before": before,

@@ -31,6 +31,7 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Checkpoint {
     step: usize,
+    #[serde(serialize_with = "super::serialize_path")]
     path: PathBuf,
     bytes: u64,
     /// What is wrong with it, if anything.
@@ -40,6 +41,7 @@ struct Checkpoint {
 /// All of it.
 #[derive(Debug, Serialize)]
 struct Report {
+    #[serde(serialize_with = "super::serialize_path")]
     run: PathBuf,
     /// What run.json says; none before the run has ended for the first time.
     summary: Option<Value>,
@@ -82,6 +84,11 @@ fn read(run: &Path, verify: bool) -> Result<Report, Failure> {
     let name = run.display();
     let bad = |what: &str, help: &str| Failure::bad_file(format!("{name}: {what}\n  help: {help}"));
     let help = "name a run's folder, such as runs/hlx-full-0, or a model file";
+    if let Err(e) = run.metadata()
+        && e.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        return Err(bad(&e.to_string(), "name a file or folder that you may read"));
+    }
     if !run.exists() {
         let near = ::train::folder::latest(Path::new("runs"), None);
         let help = near.map_or(help.into(), |path| format!("the run that changed last is {}", path.display()));

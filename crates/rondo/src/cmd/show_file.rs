@@ -3,14 +3,14 @@
 
 use super::progress::Progress;
 use super::signals::Signals;
-use super::{Failure, Outcome, product, say};
+use super::{Failure, Outcome, path_text, product, say};
 use model::Config;
 use model::family::{self, Form};
 use model::memory::{Need, need};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tensor::DType;
@@ -61,9 +61,9 @@ struct Model {
 /// All of it.
 #[derive(Debug, Serialize)]
 struct Report {
-    path: PathBuf,
+    path: String,
     format: String,
-    files: Vec<PathBuf>,
+    files: Vec<String>,
     bytes: u64,
     metadata: Map<String, Value>,
     formats: BTreeMap<&'static str, Count>,
@@ -184,9 +184,9 @@ fn report(path: &Path, opened: &Opened, tensors: &Tensors) -> Report {
         }
     };
     Report {
-        path: path.into(),
+        path: path_text(path),
         format,
-        files: tensors.paths().map(Path::to_path_buf).collect(),
+        files: tensors.paths().map(path_text).collect(),
         bytes: tensors.file_bytes(),
         metadata,
         formats,
@@ -388,7 +388,7 @@ fn decode(
 fn print(report: &Report) {
     let line = |what: &str, text: String| product(format_args!("{what:11} {text}"));
     let files = if report.files.len() > 1 { format!(" · {} files", report.files.len()) } else { String::new() };
-    line("file", format!("{} · {} · {}{files}", report.path.display(), report.format, size(report.bytes)));
+    line("file", format!("{} · {} · {}{files}", printable(&report.path), report.format, size(report.bytes)));
     if let Some(model) = &report.model {
         let c = &model.config;
         line("model", format!("{} · {} parameters", model.family, model.num_parameters));

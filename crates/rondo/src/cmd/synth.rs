@@ -70,7 +70,7 @@ pub fn run(args: Args) -> Outcome {
     let per_second = bytes as f64 / seconds;
     match args.json {
         true => product(super::json(&serde_json::json!({
-            "path": args.output, "tensors": synth.planned.len(), "bytes": bytes, "seconds": seconds,
+            "path": path.to_string(), "tensors": synth.planned.len(), "bytes": bytes, "seconds": seconds,
             "bytes_per_second": per_second,
         }))),
         false => product(format_args!(

@@ -247,7 +247,9 @@ fn init_only(run: &mut Run, screen: &mut Screen, json: bool) -> Outcome {
     run.save(screen)?;
     let path = run.path().join("checkpoints/step-0");
     if json {
-        product(serde_json::json!({ "checkpoint": path, "num_parameters": run.trainer().num_parameters() }));
+        product(
+            serde_json::json!({ "checkpoint": super::path_text(path), "num_parameters": run.trainer().num_parameters() }),
+        );
     } else {
         product(path.display());
     }

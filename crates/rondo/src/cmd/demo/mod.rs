@@ -67,6 +67,7 @@ pub struct Args {
 #[derive(serde::Serialize)]
 struct Report<'a> {
     /// The run's folder.
+    #[serde(serialize_with = "super::serialize_path")]
     run: &'a Path,
     /// Mean nats per token of the held-out text: the model's, and those of a table of token pairs.
     validation_loss: f64,
