@@ -1,6 +1,6 @@
 //! Chat templates against what Python's jinja2 makes of them (peers/template_goldens.py).
 
-use model::text::template::{Error, Input, Kind, Limits, Now, Rendered, Template};
+use model::text::template::{Error, Input, Kind, Limits, Now, Rendered, Template, long_number};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -191,4 +191,29 @@ fn published_templates_take_long_conversations() {
         }
     }
     assert!(names.len() >= 16);
+}
+
+#[test]
+fn whole_numbers_that_json_would_round_are_found() {
+    let found = |json: &str| long_number(json).map(|(at, number)| (at.line, at.column, number.to_string()));
+    for fine in [
+        r#"{"a": [18446744073709551615, -9223372036854775808, 1e400, 18446744073709551616.0, -0, 12]}"#,
+        r#"{"18446744073709551616": "\\\" 18446744073709551616"}"#,
+        "",
+    ] {
+        assert_eq!(found(fine), None, "{fine}");
+    }
+    assert_eq!(found("{\"é\":\n [1, 18446744073709551616]}"), Some((2, 6, "18446744073709551616".into())));
+    assert_eq!(found("[\"\\\\\", -9223372036854775809]"), Some((1, 8, "-9223372036854775809".into())));
+}
+
+#[test]
+fn strftime_refuses_what_it_does_not_do() {
+    let none = Map::new();
+    for (format, said) in
+        [("%Ey", "other locales"), ("%5Q", "begins no field"), ("%-f", "begins no field"), ("%999d", "at most 100")]
+    {
+        let error = rendered(&format!("{{{{ strftime_now('{format}') }}}}"), &none).unwrap_err();
+        assert!(error.1.contains(said), "{format}: {error:?}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::{Failure, Outcome, piece, product, say};
 use model::text::CodecError;
-use model::text::template::{Error, Input, Kind, Now, Rendered, Source};
+use model::text::template::{Error, Input, Kind, Now, Rendered, Source, long_number};
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::Read;
@@ -93,6 +93,11 @@ fn conversation(path: &Path) -> Result<Map<String, Value>, Failure> {
     let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let all: Value = serde_json::from_slice(json).map_err(|e| bad(not_json(&e, json, shape)))?;
     let Value::Object(all) = all else { return Err(bad(format!("it must be an object{shape}"))) };
+    if let Some((at, number)) = std::str::from_utf8(json).ok().and_then(long_number) {
+        let short: String = number.chars().take(40).collect();
+        let what = format!("line {}, column {}: the whole number {short} has more than 64 bits", at.line, at.column);
+        return Err(bad(format!("{what}\n  help: write it as a string, or as a float such as 1e20")));
+    }
     match all.get("messages") {
         None => Err(bad(format!("field `messages` is missing{shape}"))),
         Some(Value::Array(messages)) => match messages.iter().position(|message| !message.is_object()) {

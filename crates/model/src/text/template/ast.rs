@@ -92,6 +92,13 @@ pub(super) struct Stmt {
 
 pub(super) type Body = Vec<Stmt>;
 
+/// A whole template: its statements, and the blocks wherever they stand in them.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub body: Body,
+    pub blocks: Vec<Arc<Macro>>,
+}
+
 #[derive(Debug)]
 pub(super) enum StmtKind {
     Text(String),
@@ -107,7 +114,9 @@ pub(super) enum StmtKind {
     /// A body with names of its own.
     Scope(Body),
     /// `{% block %}`, which nothing can override; it sees the names of the whole template alone.
-    Block(Body),
+    Block(Arc<Macro>),
+    /// The same, which sees the names of where it stands.
+    ScopedBlock(Arc<Macro>),
     Generation(Body),
     Break,
     Continue,
@@ -132,4 +141,6 @@ pub(super) struct Macro {
     pub takes_rest: bool,
     pub takes_named: bool,
     pub takes_caller: bool,
+    /// Whether it is a `{% block %}`, which `self` calls.
+    pub is_block: bool,
 }

@@ -41,7 +41,8 @@ impl Run {
                 None => None,
             },
             (Value::Range(start, _, step), Value::Int(_) | Value::Bool(_)) => {
-                let i = place(key, of.range_len())?.and_then(|i| i128::try_from(i).ok());
+                let i =
+                    place(key, of.range_len())?.filter(|i| *i < of.range_len()).and_then(|i| i128::try_from(i).ok());
                 i.map(|i| Value::Int(i128::from(*start) + i128::from(*step) * i))
             }
             _ => None,
@@ -69,7 +70,9 @@ impl Run {
         Ok(match of {
             Value::Loop(state) => return self.loop_attribute(state, name),
             Value::Object(i) => return self.object_attribute(*i, name),
+            Value::Macro(called) if called.code.is_block => None,
             Value::Macro(called) => match name {
+                "name" if called.code.name.is_empty() => Some(Value::None),
                 "name" => Some(Value::str(&called.code.name)?),
                 "arguments" => {
                     let names = called.code.parameters.iter().map(|(name, _)| Value::str(name));
@@ -119,6 +122,7 @@ impl Run {
     fn object_attribute(&mut self, number: usize, name: &str) -> Result<Option<Value>> {
         let method = |name| Ok(Some(Value::Method(Rc::new((Value::Object(number), name)))));
         match (self.objects.get(number), name) {
+            (Some(Object::Itself), _) => self.block(name),
             (Some(Object::Namespace(attributes)), _) => Ok(attributes.get_str(name).cloned()),
             (Some(Object::Cycler(items, at)), "current") => Ok(items.items.get(*at).cloned()),
             (Some(Object::Cycler(items, _)), "items") => Ok(Some(Value::Tuple(items.clone()))),

@@ -1,6 +1,6 @@
 //! `"..." % values` and `"...".format(...)`.
 
-use super::error::{Error, Result};
+use super::error::{Error, Kind, Result};
 use super::meter::{Held, spend, spend_chars};
 use super::run::Run;
 use super::strings::padded;
@@ -21,6 +21,9 @@ struct Spec {
     grouping: Option<char>,
     precision: Option<usize>,
     kind: Option<char>,
+    is_negative: bool,
+    /// Whether a 0 before the width said fill and alignment.
+    is_zero: bool,
 }
 
 /// `text % values`.
@@ -103,6 +106,8 @@ fn percent_spec<'s>(mut rest: &'s str, take: &mut dyn FnMut() -> Result<Value>) 
         rest = after;
         spec.precision = Some(number(&mut rest)?);
     }
+    // What C would call the size of it.
+    rest = rest.strip_prefix(['h', 'l', 'L']).unwrap_or(rest);
     let kind = rest.chars().next().ok_or_else(|| Error::value("a format ends within a `%`"))?;
     spec.kind = Some(kind);
     Ok((spec, rest.get(kind.len_utf8()..).unwrap_or_default()))
@@ -122,16 +127,16 @@ fn digits(rest: &mut &str) -> Result<Option<usize>> {
 fn percent_value(value: &Value, mut spec: Spec) -> Result<Text> {
     let text = match spec.kind {
         Some('s' | 'r' | 'a') => {
-            let mut out = Builder::new();
-            if spec.kind == Some('s') {
-                value.print(&mut out)?
-            } else {
-                value.repr(&mut out)?
-            }
             spec.fill = None;
-            cut(&out.finish(), spec.precision)?
+            cut(&converted(value, spec.kind)?, spec.precision)?
         }
-        Some('c') => value.to_text()?,
+        Some('c') => {
+            spec.fill = None;
+            match value {
+                Value::Str(text) if text.num_chars() == 1 => text.clone(),
+                other => character(other)?,
+            }
+        }
         Some('d' | 'i' | 'u') => {
             value.defined()?;
             let whole = match value {
@@ -140,7 +145,7 @@ fn percent_value(value: &Value, mut spec: Spec) -> Result<Text> {
             };
             let whole =
                 whole.ok_or_else(|| Error::value(format!("`%d` needs a number, not a {}", value.type_name())))?;
-            Text::plain(&signed(whole < 0, &whole.unsigned_abs().to_string(), spec.sign))?
+            Text::plain(&integer(whole, 'd', &spec)?)?
         }
         Some('x' | 'X' | 'o' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G') => {
             value.defined()?;
@@ -150,7 +155,15 @@ fn percent_value(value: &Value, mut spec: Spec) -> Result<Text> {
     };
     let align = spec.align.unwrap_or('>');
     let zero = spec.fill == Some('0') && align == '>';
-    laid_out(&text, spec.width, if zero { '=' } else { align }, if zero { '0' } else { ' ' })
+    laid_out(&text, &spec, if zero { '=' } else { align }, if zero { '0' } else { ' ' })
+}
+
+/// The character that a whole number stands for.
+fn character(value: &Value) -> Result<Text> {
+    value.defined()?;
+    let code = value.int().and_then(|i| u32::try_from(i).ok()).and_then(char::from_u32);
+    let code = code.ok_or_else(|| Error::value(format!("this {} is no character", value.type_name())))?;
+    Text::plain(code.encode_utf8(&mut [0; 4]))
 }
 
 /// A float as a whole number, cut off.
@@ -178,22 +191,31 @@ fn signed(is_negative: bool, digits: &str, sign: Option<char>) -> String {
     }
 }
 
+/// A whole number by its kind, with its sign.
+fn integer(whole: i128, kind: char, spec: &Spec) -> Result<String> {
+    let size = whole.unsigned_abs();
+    let (prefix, digits, group) = match kind {
+        'x' => ("0x", format!("{size:x}"), 4),
+        'X' => ("0X", format!("{size:X}"), 4),
+        'o' => ("0o", format!("{size:o}"), 4),
+        'b' => ("0b", format!("{size:b}"), 4),
+        _ => ("", size.to_string(), 3),
+    };
+    let prefix = if spec.alternate { prefix } else { "" };
+    let least = spec.precision.unwrap_or(0);
+    if least > MOST_DIGITS {
+        return Err(Error::value(format!("more than {MOST_DIGITS} digits")));
+    }
+    let digits = spec.grouped(&format!("{digits:0>least$}"), prefix.len(), group)?;
+    Ok(signed(whole < 0, &format!("{prefix}{digits}"), spec.sign))
+}
+
 /// A number by its kind, with its sign.
 fn number(value: &Value, spec: &Spec) -> Result<String> {
     spend(8)?;
     let kind = spec.kind.unwrap_or(if matches!(value, Value::Float(_)) { 'r' } else { 'd' });
     if let (Some(whole), 'd' | 'n' | 'x' | 'X' | 'o' | 'b') = (value.int(), kind) {
-        let size = whole.unsigned_abs();
-        let (prefix, digits) = match kind {
-            'x' => ("0x", format!("{size:x}")),
-            'X' => ("0X", format!("{size:X}")),
-            'o' => ("0o", format!("{size:o}")),
-            'b' => ("0b", format!("{size:b}")),
-            _ => ("", size.to_string()),
-        };
-        let digits = grouped(&digits, spec.grouping);
-        let prefix = if spec.alternate { prefix } else { "" };
-        return Ok(signed(whole < 0, &format!("{prefix}{digits}"), spec.sign));
+        return integer(whole, kind, spec);
     }
     let f = value.number().ok_or_else(|| Error::value(format!("a {} has no format `{kind}`", value.type_name())))?;
     spend_digits(f, spec.precision.unwrap_or(6).min(MOST_DIGITS))?;
@@ -202,24 +224,25 @@ fn number(value: &Value, spec: &Spec) -> Result<String> {
         return Err(Error::value(format!("more than {MOST_DIGITS} digits")));
     }
     let size = f.abs();
-    let text = if f.is_nan() {
-        "nan".into()
-    } else if f.is_infinite() {
-        "inf".into()
+    let text = if f.is_nan() || f.is_infinite() {
+        let name = if f.is_nan() { "nan" } else { "inf" };
+        format!("{name}{}", if kind == '%' { "%" } else { "" })
     } else {
+        let pointed = |text: String| if spec.alternate && !text.contains('.') { text + "." } else { text };
         match kind {
-            'f' | 'F' => format!("{size:.places$}"),
+            'f' | 'F' => pointed(format!("{size:.places$}")),
+            'e' | 'E' if spec.alternate && places == 0 => exponent(&format!("{size:.0e}").replace('e', ".e")),
             'e' | 'E' => exponent(&format!("{size:.places$e}")),
-            'g' | 'G' => general(size, places.max(1)),
-            '%' => format!("{:.places$}%", size * 100.0),
+            'g' | 'G' | 'n' => general(size, places.max(1), spec.alternate, false),
+            '%' => pointed(format!("{:.places$}", size * 100.0)) + "%",
             'r' if spec.precision.is_none() => float(size),
-            'r' => general(size, places.max(1)),
+            'r' => general(size, places.max(1), spec.alternate, true),
             _ => return Err(Error::value(format!("a {} has no format `{kind}`", value.type_name()))),
         }
     };
     let whole = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (whole, fraction) = text.split_at_checked(whole).unwrap_or((&text, ""));
-    let text = grouped(whole, spec.grouping) + fraction;
+    let text = if f.is_finite() { spec.grouped(whole, fraction.len(), 3)? + fraction } else { text };
     let text = if kind.is_uppercase() { text.to_uppercase() } else { text };
     Ok(signed(f.is_sign_negative() && !f.is_nan(), &text, spec.sign))
 }
@@ -236,38 +259,54 @@ fn exponent(text: &str) -> String {
     format!("{digits}e{sign}{exponent:0>2}")
 }
 
-/// The shorter of both notations, without zeros at the end.
-fn general(size: f64, digits: usize) -> String {
+/// The shorter of both notations, without zeros at the end unless `whole` keeps them; `shown` is that of a float whose
+/// format has no letter, which has a point.
+fn general(size: f64, digits: usize, whole: bool, shown: bool) -> String {
     let text = format!("{size:.*e}", digits - 1);
     let power: i64 = text.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
     let trimmed = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-        false => text.to_string(),
+        _ if whole && !text.contains('.') => format!("{text}."),
+        true if !whole => text.trim_end_matches('0').trim_end_matches('.').to_string(),
+        _ => text.to_string(),
     };
     let most = i64::try_from(digits).unwrap_or(i64::MAX);
-    if power < -4 || power >= most {
+    if power < -4 || power >= most - i64::from(shown) {
         let (mantissa, power) = text.split_once('e').unwrap_or((&text, "0"));
         return exponent(&format!("{}e{power}", trimmed(mantissa)));
     }
     let places = usize::try_from(most - 1 - power).unwrap_or(0);
-    trimmed(&format!("{size:.places$}"))
+    let text = trimmed(&format!("{size:.places$}"));
+    if shown && !text.contains('.') { text + ".0" } else { text }
 }
 
-fn grouped(digits: &str, grouping: Option<char>) -> String {
-    let Some(mark) = grouping else { return digits.into() };
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(mark);
+impl Spec {
+    /// `digits` with marks between groups of `group`; where zeros fill up the width, these are grouped too. `beside`
+    /// characters stand beside them, and a sign.
+    fn grouped(&self, digits: &str, beside: usize, group: usize) -> Result<String> {
+        let Some(mark) = self.grouping else { return Ok(digits.into()) };
+        let mut count = digits.len();
+        if self.fill == Some('0') && self.align == Some('=') {
+            Held::new(self.width.saturating_mul(2))?;
+            let sign = usize::from(self.is_negative || self.sign.is_some_and(|sign| sign != '-'));
+            let width = self.width.saturating_sub(beside + sign);
+            count = count.max(width - width / (group + 1));
+            count += usize::from(count + (count - 1) / group < width);
         }
-        out.push(c);
+        spend(count / 8)?;
+        let mut out = String::new();
+        for (i, c) in std::iter::repeat_n('0', count - digits.len()).chain(digits.chars()).enumerate() {
+            if i > 0 && (count - i).is_multiple_of(group) {
+                out.push(mark);
+            }
+            out.push(c);
+        }
+        Ok(out)
     }
-    out
 }
 
-/// `text` in `width` characters; `=` puts the fill behind the sign.
-fn laid_out(text: &Text, width: usize, align: char, fill: char) -> Result<Text> {
-    let room = width.saturating_sub(text.num_chars());
+/// `text` laid out in `spec`'s width; `=` puts the fill behind the sign.
+fn laid_out(text: &Text, spec: &Spec, align: char, fill: char) -> Result<Text> {
+    let room = spec.width.saturating_sub(text.num_chars());
     if room == 0 {
         return Ok(text.clone());
     }
@@ -278,22 +317,53 @@ fn laid_out(text: &Text, width: usize, align: char, fill: char) -> Result<Text> 
         '^' => padded(text, room / 2, room - room / 2, &fill),
         '=' => {
             let sign = usize::from(text.as_str().starts_with(['-', '+', ' ']));
+            let has_prefix = spec.alternate && matches!(spec.kind, Some('x' | 'X' | 'o' | 'b'));
+            let head = sign + if has_prefix { 2 } else { 0 };
             let mut out = Builder::new();
-            out.push_part(text, 0..sign)?;
+            out.push_part(text, 0..head)?;
             out.repeat(&fill, room)?;
-            out.push_part(text, sign..text.len())?;
+            out.push_part(text, head..text.len())?;
             Ok(out.finish())
         }
         _ => padded(text, room, 0, &fill),
     }
 }
 
+/// `str(x)`, `repr(x)` or `ascii(x)`.
+fn converted(value: &Value, kind: Option<char>) -> Result<Text> {
+    match kind {
+        Some('r') => {
+            let mut out = Builder::new();
+            value.repr(&mut out)?;
+            Ok(out.finish())
+        }
+        Some('a') => value.ascii(),
+        _ => value.to_text(),
+    }
+}
+
+/// What a format is given.
+struct Values<'a> {
+    positional: &'a [Value],
+    named: &'a [(String, Value)],
+    /// The next of those that say no number.
+    next: usize,
+    /// Whether one has said its number: then all must.
+    is_numbered: bool,
+}
+
 /// `text.format(...)`.
 pub(super) fn braces(run: &mut Run, text: &Text, positional: &[Value], named: &[(String, Value)]) -> Result<Value> {
+    let mut values = Values { positional, named, next: 0, is_numbered: false };
+    Ok(Value::Str(filled(run, text, &mut values, true)?))
+}
+
+/// `text` with its fields filled; those in a field's format may have none in theirs.
+fn filled(run: &mut Run, text: &Text, values: &mut Values, is_outer: bool) -> Result<Text> {
     spend_chars(text.len())?;
     let s = text.as_str();
     let mut out = Builder::new();
-    let (mut at, mut count) = (0, 0);
+    let mut at = 0;
     while let Some(found) = s.get(at..).and_then(|rest| rest.find(['{', '}'])) {
         spend(1)?;
         out.push_part(text, at..at + found)?;
@@ -303,47 +373,76 @@ pub(super) fn braces(run: &mut Run, text: &Text, positional: &[Value], named: &[
             at += found + 2;
             continue;
         }
-        let field = rest.strip_prefix('{').and_then(|r| r.split_once('}')).map(|(field, _)| field);
+        let field = rest.strip_prefix('{').and_then(field);
         let field = field.ok_or_else(|| Error::value("a brace in a format has no partner"))?;
-        if field.contains('{') {
-            return Err(Error::value("a format within a format"));
-        }
         at += found + field.len() + 2;
-        let (path, spec) = field.split_once(':').unwrap_or((field, ""));
-        let (path, conversion) = path.split_once('!').map_or((path, None), |(path, c)| (path, Some(c)));
-        let value = resolve(run, path, positional, named, &mut count)?;
-        let value = match conversion {
-            None => value,
-            Some("s") => Value::Str(value.to_text()?),
-            Some("r" | "a") => {
-                let mut out = Builder::new();
-                value.repr(&mut out)?;
-                Value::Str(out.finish())
-            }
-            Some(other) => return Err(Error::value(format!("`!{other}` is no conversion"))),
+        // A colon or an exclamation mark in brackets is part of a key.
+        let mut in_brackets = false;
+        let end = field.find(|c: char| {
+            in_brackets = if in_brackets { c != ']' } else { c == '[' };
+            !in_brackets && ":!{".contains(c)
+        });
+        let (path, tail) = field.split_at_checked(end.unwrap_or(field.len())).unwrap_or((field, ""));
+        let value = resolve(run, path, values)?;
+        let (conversion, tail) = match tail.strip_prefix('!') {
+            Some(tail) => tail.split_at_checked(tail.find(':').unwrap_or(tail.len())).unwrap_or((tail, "")),
+            None => ("s", tail),
         };
-        out.push(&brace_value(&value, spec)?)?;
+        let value = match conversion {
+            "s" if !field.contains('!') => value,
+            "s" | "r" | "a" => Value::Str(converted(&value, conversion.chars().next())?),
+            other => return Err(Error::value(format!("`!{other}` is no conversion"))),
+        };
+        let spec = match tail.strip_prefix(':') {
+            Some(spec) if spec.contains(['{', '}']) && is_outer => {
+                filled(run, &Text::plain(spec)?, values, false)?.as_str().to_string()
+            }
+            Some(spec) if !spec.contains(['{', '}']) => spec.to_string(),
+            None if tail.is_empty() => String::new(),
+            _ => return Err(Error::value("a format within a format's format")),
+        };
+        out.push(&brace_value(&value, &spec)?)?;
     }
     out.push_part(text, at..text.len())?;
-    Ok(Value::Str(out.finish()))
+    Ok(out.finish())
+}
+
+/// What stands up to the brace that closes the one before `text`.
+fn field(text: &str) -> Option<&str> {
+    let mut open = 0usize;
+    let end = text.find(|c: char| {
+        let ends = c == '}' && open == 0;
+        match c {
+            '{' => open += 1,
+            '}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        ends
+    });
+    text.get(..end?)
 }
 
 /// The value that `path` of a format names: an argument, then attributes and items of it.
-fn resolve(
-    run: &mut Run,
-    path: &str,
-    positional: &[Value],
-    named: &[(String, Value)],
-    count: &mut usize,
-) -> Result<Value> {
-    spend(1 + named.len() / 8 + path.len() / 8)?;
+fn resolve(run: &mut Run, path: &str, values: &mut Values) -> Result<Value> {
+    spend(1 + values.named.len() / 8 + path.len() / 8)?;
     let end = path.find(['.', '[']).unwrap_or(path.len());
     let (first, mut rest) = path.split_at_checked(end).unwrap_or((path, ""));
     let missing = || Error::value(format!("the format asks for `{first}`, which wasn't given"));
-    let number = if first.is_empty() { Some(std::mem::replace(count, *count + 1)) } else { first.parse().ok() };
+    if first.is_empty() && !rest.is_empty() {
+        return Err(missing());
+    }
+    let number: Option<usize> = if first.is_empty() { Some(values.next) } else { first.parse().ok() };
+    if first.is_empty() {
+        values.next += 1;
+    }
+    values.is_numbered |= number.is_some() && !first.is_empty();
+    if values.is_numbered && values.next > 0 {
+        return Err(Error::value("some fields of a format say their number, and some don't"));
+    }
+    let named = || values.named.iter().find(|(name, _)| name == first).map(|(_, value)| value.clone());
     let mut value = match number {
-        Some(i) => positional.get(i).cloned().ok_or_else(missing)?,
-        None => named.iter().find(|(name, _)| name == first).map(|(_, value)| value.clone()).ok_or_else(missing)?,
+        Some(i) => values.positional.get(i).cloned().ok_or_else(missing)?,
+        None => named().ok_or_else(missing)?,
     };
     while !rest.is_empty() {
         spend(1)?;
@@ -355,28 +454,49 @@ fn resolve(
         } else {
             let inner = rest.strip_prefix('[').and_then(|r| r.split_once(']'));
             let (key, after) = inner.ok_or_else(|| Error::value("a bracket in a format has no partner"))?;
-            let key = key.parse().map_or_else(|_| Value::str(key), |i| Ok(Value::Int(i)))?;
+            let key = key.parse().map_or_else(|_| Value::str(key), |i: u32| Ok(Value::Int(i.into())))?;
             value = run.item(&value, &key)?;
             rest = after;
         }
-        value.defined()?;
+        if matches!(value, Value::Undefined(Kind::Refused, _)) {
+            value.defined()?;
+        }
     }
     Ok(value)
 }
 
 fn brace_value(value: &Value, text: &str) -> Result<Text> {
-    let spec = brace_spec(text)?;
-    let is_number = value.number().is_some() && (!matches!(value, Value::Bool(_)) || spec.kind.is_some());
-    if !text.is_empty() && !is_number && !matches!(value, Value::Str(_) | Value::Bool(_)) {
-        return Err(Error::value(format!("a {} has no format `{text}`", value.type_name())));
+    if text.is_empty() {
+        return value.to_text();
     }
-    let shown = match is_number && !text.is_empty() {
-        true => Text::plain(&number(value, &spec)?)?,
-        false if matches!(spec.kind, None | Some('s')) => cut(&value.to_text()?, spec.precision)?,
-        false => return Err(Error::value(format!("a {} has no format `{text}`", value.type_name()))),
+    let wrong = || Error::value(format!("a {} has no format `{text}`", value.type_name()));
+    let mut spec = brace_spec(text)?;
+    if let Value::Str(string) = value {
+        let is_for_numbers = spec.sign.is_some() || spec.alternate || spec.grouping.is_some();
+        let is_behind_sign = spec.align == Some('=') && !spec.is_zero;
+        if is_for_numbers || is_behind_sign || !matches!(spec.kind, None | Some('s')) {
+            return Err(wrong());
+        }
+        let align = spec.align.filter(|align| *align != '=').unwrap_or('<');
+        return laid_out(&cut(string, spec.precision)?, &spec, align, spec.fill.unwrap_or(' '));
+    }
+    let number_value = value.number().ok_or_else(wrong)?;
+    spec.is_negative = number_value.is_sign_negative() && !number_value.is_nan();
+    let is_whole = value.int().is_some() && matches!(spec.kind, None | Some('d' | 'n' | 'x' | 'X' | 'o' | 'b' | 'c'));
+    let is_misgrouped = match (spec.grouping, spec.kind) {
+        (None, _) | (Some(_), None | Some('d' | 'e' | 'E' | 'f' | 'F' | 'g' | 'G' | '%')) => false,
+        (Some(mark), kind) => mark == ',' || !matches!(kind, Some('x' | 'X' | 'o' | 'b')),
     };
-    let align = spec.align.unwrap_or(if is_number { '>' } else { '<' });
-    laid_out(&shown, spec.width, align, spec.fill.unwrap_or(' '))
+    if is_misgrouped || (is_whole && spec.precision.is_some()) {
+        return Err(wrong());
+    }
+    let align = spec.align.unwrap_or('>');
+    let shown = match spec.kind {
+        Some('c') if is_whole && spec.sign.is_none() && !spec.alternate => character(value)?,
+        Some('c' | 's') => return Err(wrong()),
+        _ => Text::plain(&number(value, &spec)?)?,
+    };
+    laid_out(&shown, &spec, align, spec.fill.unwrap_or(' '))
 }
 
 fn brace_spec(text: &str) -> Result<Spec> {
@@ -399,8 +519,10 @@ fn brace_spec(text: &str) -> Result<Spec> {
     };
     spec.sign = skip("+- ");
     spec.alternate = skip("#").is_some();
-    if skip("0").is_some() && spec.align.is_none() {
-        (spec.fill, spec.align) = (Some('0'), Some('='));
+    if skip("0").is_some() {
+        spec.fill = spec.fill.or(Some('0'));
+        spec.is_zero = spec.align.is_none();
+        spec.align = spec.align.or(Some('='));
     }
     spec.width = digits(&mut rest)?.unwrap_or(0);
     let mut chars = rest.chars();
@@ -410,7 +532,8 @@ fn brace_spec(text: &str) -> Result<Spec> {
     }
     if let Some(after) = rest.strip_prefix('.') {
         rest = after;
-        spec.precision = digits(&mut rest)?;
+        let places = digits(&mut rest)?;
+        spec.precision = Some(places.ok_or_else(|| Error::value("a format's `.` needs a number behind it"))?);
     }
     let mut chars = rest.chars();
     spec.kind = chars.next();

@@ -1,7 +1,7 @@
 //! JSON into values, and values into JSON as Python's `json.dumps` writes it.
 
 use super::call::Given;
-use super::error::{Error, Result};
+use super::error::{At, Error, Result};
 use super::meter::spend;
 use super::operate::index;
 use super::text::{Builder, Text};
@@ -184,4 +184,36 @@ fn escaped(part: &str, ascii: bool) -> String {
         }
     }
     out
+}
+
+/// The first whole number of a JSON text that a parser without longer numbers would make a float of, and where it is.
+pub fn long_number(json: &str) -> Option<(At, &str)> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    let (mut rest, mut at) = (json, At { line: 1, column: 1 });
+    let mut in_string = false;
+    while let Some(c) = rest.chars().next() {
+        let mut bytes = c.len_utf8();
+        match c {
+            '"' => in_string = !in_string,
+            // What is escaped ends no string.
+            '\\' if in_string => bytes += rest.get(1..).and_then(|r| r.chars().next()).map_or(0, char::len_utf8),
+            '-' | '0'..='9' if !in_string => {
+                bytes = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+                let number = rest.get(..bytes).unwrap_or_default();
+                let is_whole = !number.contains(['.', 'e', 'E']);
+                if is_whole && number.parse::<i64>().is_err() && number.parse::<u64>().is_err() {
+                    return Some((at, number));
+                }
+            }
+            _ => {}
+        }
+        let (taken, after) = rest.split_at_checked(bytes).unwrap_or((rest, ""));
+        if c == '\n' {
+            at = At { line: at.line.saturating_add(1), column: 1 };
+        } else {
+            at.column = at.column.saturating_add(u32::try_from(taken.chars().count()).unwrap_or(u32::MAX));
+        }
+        rest = after;
+    }
+    None
 }

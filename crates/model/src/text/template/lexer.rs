@@ -128,7 +128,9 @@ impl<'a> Lexer<'a> {
             return self.error("a comment `{#` has no end `#}`");
         };
         let inside = self.take(end + 2);
-        let sign = inside.get(2..).and_then(|s| s.chars().next_back());
+        // The sign of `{#-#}` is that of its begin.
+        let said = inside.get(2..).map(|said| said.strip_prefix(['-', '+']).unwrap_or(said));
+        let sign = said.and_then(|said| said.chars().next_back());
         self.close(sign.filter(|s| "+-".contains(*s)), true);
         Ok(())
     }
@@ -281,9 +283,17 @@ impl<'a> Lexer<'a> {
                         None => return self.error(format!("`\\{escape}{digits}` in a string is no character")),
                     }
                 }
-                other => {
+                'N' => {
+                    return self.error("`\\N` in a string: write the character itself, or its number as in `\\u2022`");
+                }
+                other if other.is_ascii() => {
                     text.push('\\');
                     other
+                }
+                // Python has made ASCII of it before it looks for escapes.
+                other => {
+                    super::value::escape(other, &mut text);
+                    continue;
                 }
             };
             text.push(simple);
@@ -291,36 +301,40 @@ impl<'a> Lexer<'a> {
         self.error("a string has no end")
     }
 
-    /// A number; behind a dot it is an index, and has no fraction.
+    /// A number as far as one goes; behind a dot it is an index, and has no fraction.
     fn number(&mut self, after_dot: bool) -> Result<Token> {
-        let radix = match self.rest.get(..2).map(str::to_ascii_lowercase).as_deref() {
+        let rest = self.rest;
+        let radix = match rest.get(..2).map(str::to_ascii_lowercase).as_deref() {
             Some("0x") => 16,
             Some("0o") => 8,
             Some("0b") => 2,
             _ => 10,
         };
-        let digits = |text: &str, radix| text.find(|c: char| !(c.is_digit(radix) || c == '_')).unwrap_or(text.len());
-        if radix != 10 {
-            let rest = self.rest.get(2..).unwrap_or_default();
-            let text = rest.get(..digits(rest, radix)).unwrap_or_default().replace('_', "");
+        let prefixed = rest.get(2..).unwrap_or_default();
+        let gap = usize::from(prefixed.starts_with('_'));
+        let end = digits(prefixed.get(gap..).unwrap_or_default(), |c| c.is_digit(radix));
+        if radix != 10 && end > 0 {
+            let text = prefixed.get(..gap + end).unwrap_or_default().replace('_', "");
             let value = i128::from_str_radix(&text, radix);
-            self.take(2 + digits(rest, radix));
-            return value.map(Token::Int).or_else(|_| self.error("a number that can't be read"));
+            self.take(2 + gap + end);
+            return value
+                .map(Token::Int)
+                .or_else(|_| self.error("a number that can't be read: whole numbers have at most 127 bits"));
         }
-        let rest = self.rest;
-        let mut end = digits(rest, 10);
-        let mut is_float = false;
+        let decimal = |text: &str| digits(text, |c| c.is_ascii_digit());
+        let whole = decimal(rest);
         let after = |end: usize| if after_dot { "" } else { rest.get(end..).unwrap_or_default() };
-        if let Some(fraction) = after(end).strip_prefix('.').filter(|f| f.starts_with(|c: char| c.is_ascii_digit())) {
-            end += 1 + digits(fraction, 10);
-            is_float = true;
-        }
+        let fraction = after(whole).strip_prefix('.').map_or(0, decimal);
+        let mut end = whole + if fraction > 0 { 1 + fraction } else { 0 };
         if let Some(exponent) = after(end).strip_prefix(['e', 'E']) {
             let unsigned = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-            if unsigned.starts_with(|c: char| c.is_ascii_digit()) {
-                end += 1 + (exponent.len() - unsigned.len()) + digits(unsigned, 10);
-                is_float = true;
-            }
+            let places = decimal(unsigned);
+            end += if places > 0 { 1 + (exponent.len() - unsigned.len()) + places } else { 0 };
+        }
+        let is_float = end > whole;
+        // No whole number but 0 starts with 0: what follows is another one, which has no business there.
+        if !is_float && rest.starts_with('0') {
+            end = digits(rest, |c| c == '0');
         }
         let text = rest.get(..end).unwrap_or_default().replace('_', "");
         let token = match is_float {
@@ -332,9 +346,23 @@ impl<'a> Lexer<'a> {
                 self.take(end);
                 Ok(token)
             }
-            None => self.error("a number that can't be read"),
+            None => self.error("a number that can't be read: whole numbers have at most 127 bits"),
         }
     }
+}
+
+/// How many bytes of digits `text` starts with; there may be one `_` between two.
+fn digits(text: &str, is_digit: impl Fn(char) -> bool) -> usize {
+    let mut end = 0;
+    let mut chars = text.char_indices().peekable();
+    while let Some((i, c)) = chars.next() {
+        if is_digit(c) {
+            end = i + 1;
+        } else if c != '_' || end != i || i == 0 || !chars.peek().is_some_and(|(_, next)| is_digit(*next)) {
+            break;
+        }
+    }
+    end
 }
 
 /// `text` without the white space at its end that the tag after it takes: all for `{%-`, the indentation for `{%`.

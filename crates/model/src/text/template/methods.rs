@@ -1,6 +1,7 @@
 //! The methods that Python's strings, lists and dictionaries have, as far as they change nothing.
 
 use super::call::Given;
+use super::digits;
 use super::error::{Error, Kind, Result};
 use super::format;
 use super::meter::{spend, spend_bytes, spend_chars, spend_search};
@@ -176,6 +177,9 @@ fn width(value: &Value) -> Result<usize> {
 }
 
 fn of_string(text: &Text, name: &str, given: Given) -> Result<Value> {
+    if !given.named.is_empty() && !["split", "rsplit", "splitlines", "expandtabs"].contains(&name) {
+        return Err(Error::value(format!("`{name}` of a str takes no named arguments")));
+    }
     let changed = match name {
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = given.some(name, ["chars"])?;
@@ -231,7 +235,7 @@ fn of_string(text: &Text, name: &str, given: Given) -> Result<Value> {
             match name {
                 "upper" => text.map(str::to_uppercase)?,
                 "lower" => text.map(str::to_lowercase)?,
-                "casefold" => text.map(|part| part.to_lowercase().replace('ß', "ss").replace('ς', "σ"))?,
+                "casefold" => text.map(strings::case_folded)?,
                 "capitalize" => strings::capitalize(text)?,
                 "title" => strings::title(text, strings::title_case, |c| !strings::is_cased(c))?,
                 "swapcase" => text.map(strings::swap_case)?,
@@ -247,11 +251,18 @@ fn part(text: &Text, start: Option<&Value>, end: Option<&Value>) -> Result<Text>
     slice(&Value::Str(text.clone()), start, end, None)?.to_text()
 }
 
+/// Whether the part begins behind its end or the text's: not even the empty string is there.
+fn is_nowhere(text: &Text, start: Option<&Value>, end: Option<&Value>) -> bool {
+    let len = i128::try_from(text.num_chars()).unwrap_or(i128::MAX);
+    let place = |i: i128| if i < 0 { i.saturating_add(len).max(0) } else { i };
+    let start = start.and_then(Value::int).map_or(0, place);
+    start > end.and_then(Value::int).map_or(len, place).min(len)
+}
+
 fn ends(text: &Text, name: &str, given: Given) -> Result<Value> {
     let [what, start, end] = given.some(name, ["prefix", "start", "end"])?;
     let what = what.ok_or_else(|| Error::value(format!("`{name}` needs a string")))?;
-    let is_beyond =
-        start.as_ref().and_then(Value::int).is_some_and(|s| s > i128::try_from(text.num_chars()).unwrap_or(0));
+    let is_beyond = is_nowhere(text, start.as_ref(), end.as_ref());
     let text = part(text, start.as_ref(), end.as_ref())?;
     let is = |what: &Value| -> Result<bool> {
         let what = string(name, what)?;
@@ -276,13 +287,15 @@ fn search(text: &Text, name: &str, given: Given) -> Result<Value> {
     let within = part(text, start.as_ref(), end.as_ref())?;
     spend_search(within.len().saturating_add(what.len()))?;
     let (s, what) = (within.as_str(), what.as_str());
+    let nowhere = what.is_empty() && is_nowhere(text, start.as_ref(), end.as_ref());
     let count = |n: usize| Value::Int(i128::try_from(n).unwrap_or(i128::MAX));
     if name == "count" {
-        let found = s.matches(what).count();
+        let found = if nowhere { 0 } else { s.matches(what).count() };
         spend(found)?;
         return Ok(count(found));
     }
     let found = if name.starts_with('r') { s.rfind(what) } else { s.find(what) };
+    let found = found.filter(|_| !nowhere);
     match found {
         Some(byte) => {
             let len = i128::try_from(text.num_chars()).unwrap_or(i128::MAX);
@@ -372,19 +385,20 @@ fn expand_tabs(text: &Text, given: Given) -> Result<Text> {
 
 fn is(s: &str, name: &str) -> bool {
     let all = |is: fn(char) -> bool| !s.is_empty() && s.chars().all(is);
-    let cased = |c: char| c.is_lowercase() || c.is_uppercase();
+    let cased = strings::is_cased;
     match name {
-        "isalnum" => all(|c| c.is_alphabetic() || c.is_numeric()),
-        "isalpha" => all(char::is_alphabetic),
+        "isalnum" => all(|c| digits::is_letter(c) || digits::is_numeric(c)),
+        "isalpha" => all(digits::is_letter),
         "isascii" => s.is_ascii(),
-        "isdecimal" | "isdigit" | "isnumeric" => all(char::is_numeric),
+        "isdecimal" => all(|c| digits::decimal(c).is_some()),
+        "isdigit" => all(digits::is_digit),
+        "isnumeric" => all(digits::is_numeric),
         "isidentifier" => {
             let mut chars = s.chars();
-            chars.next().is_some_and(|c| c.is_alphabetic() || c == '_')
-                && chars.all(|c| c.is_alphanumeric() || c == '_')
+            chars.next().is_some_and(digits::starts_name) && chars.all(digits::is_in_name)
         }
-        "islower" => s.chars().any(cased) && !s.chars().any(char::is_uppercase),
-        "isupper" => s.chars().any(cased) && !s.chars().any(char::is_lowercase),
+        "islower" => strings::is_lower(s),
+        "isupper" => strings::is_upper(s),
         "isprintable" => s.chars().all(super::value::is_printable),
         "isspace" => all(is_space),
         // `istitle`: capitals only after what has no case, small letters only after what has.
@@ -392,7 +406,7 @@ fn is(s: &str, name: &str) -> bool {
             let mut after_cased = false;
             s.chars().any(cased)
                 && s.chars().all(|c| {
-                    let fits = if c.is_uppercase() { !after_cased } else { !c.is_lowercase() || after_cased };
+                    let fits = !cased(c) || c.is_lowercase() == after_cased;
                     after_cased = cased(c);
                     fits
                 })

@@ -12,6 +12,7 @@ mod call;
 mod clock;
 #[cfg(test)]
 mod costs;
+mod digits;
 mod error;
 mod eval;
 mod filters;
@@ -20,6 +21,7 @@ mod json;
 mod lexer;
 mod meter;
 mod methods;
+mod numbers;
 mod operate;
 mod parser;
 mod run;
@@ -32,6 +34,7 @@ mod value;
 
 pub use clock::Now;
 pub use error::{At, Error, Kind};
+pub use json::long_number;
 pub use source::Source;
 
 use error::Result;
@@ -81,7 +84,7 @@ const TIMES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct Template {
     name: String,
-    body: Arc<ast::Body>,
+    whole: Arc<ast::Whole>,
     limits: Limits,
 }
 
@@ -130,8 +133,8 @@ impl Template {
             );
             return Err(named(name, Error::new(Kind::Limit, what)));
         }
-        let body = apart(|| parser::parse(&lexer::tokens(source)?)).map_err(|e| named(name, e))?;
-        Ok(Template { name: name.into(), body: Arc::new(body), limits })
+        let whole = apart(|| parser::parse(&lexer::tokens(source)?)).map_err(|e| named(name, e))?;
+        Ok(Template { name: name.into(), whole: Arc::new(whole), limits })
     }
 
     /// Renders a conversation.
@@ -139,7 +142,7 @@ impl Template {
     /// # Errors
     /// What the template refuses, does wrong or asks too much of, with its line and column.
     pub fn render(&self, input: Input) -> std::result::Result<Rendered, Error> {
-        apart(|| render(&self.body, input, self.limits)).map_err(|e| named(&self.name, e))
+        apart(|| render(&self.whole, input, self.limits)).map_err(|e| named(&self.name, e))
     }
 }
 
@@ -158,7 +161,7 @@ fn apart<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-fn render(body: &ast::Body, input: Input, limits: Limits) -> Result<Rendered> {
+fn render(whole: &ast::Whole, input: Input, limits: Limits) -> Result<Rendered> {
     // The conversation is there already and is what its owner wants rendered: it has no limit.
     meter::begin(u64::MAX, usize::MAX, None);
     let mut variables = value::Dict::default();
@@ -178,7 +181,7 @@ fn render(body: &ast::Body, input: Input, limits: Limits) -> Result<Rendered> {
     let time = limits.time.map(|time| time.saturating_add(more));
     meter::begin(limits.steps.saturating_add(steps), room(limits.memory), time);
     let mut run = run::Run::new(variables, input.now, room(limits.output))?;
-    run.template(body)?;
+    run.template(whole)?;
     let (text, content) = std::mem::take(&mut run.out).into_parts();
     Ok(Rendered { text, content, generations: std::mem::take(&mut run.generations) })
 }

@@ -4,10 +4,14 @@ use super::ast::Binary;
 use super::error::{Error, Kind, Result};
 use super::format;
 use super::meter::spend;
+use super::numbers::{divided, float_divmod};
 use super::run::Run;
 use super::text::{Builder, Text};
 use super::value::{List, Value};
 use std::rc::Rc;
+
+/// Steps of a division: one is done bit by bit.
+const DIVISION: usize = 12;
 
 /// A whole number that counts or points at something.
 pub(super) fn index(value: &Value) -> Result<i64> {
@@ -57,18 +61,24 @@ pub(super) fn binary(run: &mut Run, op: Binary, left: &Value, right: &Value) -> 
         Binary::Add => add(left, right),
         Binary::Mul => multiply(left, right),
         Binary::Sub => arithmetic("-", left, right, i128::checked_sub, |a, b| Ok(a - b)),
-        Binary::Div => match (left.number(), right.number()) {
-            (Some(_), Some(0.0)) => Err(Error::value("division by zero")),
-            (Some(a), Some(b)) => Ok(Value::Float(a / b)),
-            _ => Err(wrong("/", left, right)),
-        },
+        Binary::Div => {
+            nonzero(right)?;
+            match (left.int(), right.int(), left.number(), right.number()) {
+                (Some(a), Some(b), ..) => {
+                    spend(DIVISION)?;
+                    Ok(Value::Float(divided(a, b)))
+                }
+                (_, _, Some(a), Some(b)) => Ok(Value::Float(a / b)),
+                _ => Err(wrong("/", left, right)),
+            }
+        }
         Binary::FloorDiv => {
             nonzero(right)?;
-            arithmetic("//", left, right, floor_div, |a, b| Ok((a / b).floor()))
+            arithmetic("//", left, right, floor_div, |a, b| Ok(divmod(a, b)?.0))
         }
         Binary::Mod => {
             nonzero(right)?;
-            arithmetic("%", left, right, floor_mod, |a, b| Ok(a - b * (a / b).floor()))
+            arithmetic("%", left, right, floor_mod, |a, b| Ok(divmod(a, b)?.1))
         }
         Binary::Pow => power(left, right),
     }
@@ -76,6 +86,14 @@ pub(super) fn binary(run: &mut Run, op: Binary, left: &Value, right: &Value) -> 
 
 fn nonzero(value: &Value) -> Result<()> {
     if value.number() == Some(0.0) { Err(Error::value("division by zero")) } else { Ok(()) }
+}
+
+/// `float_divmod`, which goes through the binary places between both.
+fn divmod(a: f64, b: f64) -> Result<(f64, f64)> {
+    let exponent = |f: f64| (f.to_bits() >> 52) & 0x7ff;
+    let places = exponent(a).saturating_sub(exponent(b));
+    spend(DIVISION + usize::try_from(places / 16).unwrap_or(0))?;
+    Ok(float_divmod(a, b))
 }
 
 fn floor_div(a: i128, b: i128) -> Option<i128> {

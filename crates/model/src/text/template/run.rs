@@ -35,6 +35,8 @@ struct Scope {
 /// What has a state: templates can change nothing else.
 #[derive(Debug)]
 pub(super) enum Object {
+    /// `self`, always the first.
+    Itself,
     Namespace(Dict),
     /// The items of `cycler`, and which is next.
     Cycler(Rc<List>, usize),
@@ -61,6 +63,8 @@ pub(super) struct Run {
     /// What `{% filter %}` and `{% set %}` blocks have printed.
     pub blocks: Vec<Text>,
     pub generations: Vec<Range<usize>>,
+    /// The template's `{% block %}`s.
+    self_blocks: Vec<Arc<Macro>>,
 }
 
 impl Run {
@@ -72,7 +76,7 @@ impl Run {
             scopes: vec![outermost],
             kept: 1,
             scope: 0,
-            objects: Vec::new(),
+            objects: vec![Object::Itself],
             objects_held: Held::default(),
             depth: 0,
             out: Builder::new(),
@@ -80,12 +84,14 @@ impl Run {
             captures: 0,
             blocks: Vec::new(),
             generations: Vec::new(),
+            self_blocks: Vec::new(),
         })
     }
 
     /// Renders the whole template into `out`.
-    pub(super) fn template(&mut self, body: &Body) -> Result<()> {
-        self.body(body).map(|_| ())
+    pub(super) fn template(&mut self, whole: &Whole) -> Result<()> {
+        self.self_blocks.clone_from(&whole.blocks);
+        self.body(&whole.body).map(|_| ())
     }
 
     pub(super) fn descend(&mut self, at: At) -> Result<()> {
@@ -142,6 +148,9 @@ impl Run {
             }
             at = scope.parent;
         }
+        if name == "self" {
+            return Ok(Value::Object(0));
+        }
         if let Some(value) = self.variables.get_str(name) {
             return Ok(value.clone());
         }
@@ -192,6 +201,13 @@ impl Run {
         }
     }
 
+    /// Block `name` of the template, to be called.
+    pub(super) fn block(&self, name: &str) -> Result<Option<Value>> {
+        spend(self.self_blocks.len() / 4)?;
+        let found = self.self_blocks.iter().find(|block| block.name == name);
+        Ok(found.map(|code| Value::Macro(Rc::new(MacroValue { code: code.clone(), scope: 0 }))))
+    }
+
     // Output.
 
     /// What `printing` prints, kept from the output.
@@ -204,12 +220,14 @@ impl Run {
     }
 
     fn print(&mut self, value: &Value) -> Result<()> {
-        if matches!(value, Value::Loop(_)) {
-            return Err(Error::value("a loop has no text"));
-        }
         match value {
+            Value::Loop(state) => {
+                let text = format!("<LoopContext {}/{}>", state.index.get() + 1, self.loop_len(state)?);
+                self.out.push_str(&text, false)?;
+            }
             Value::Object(i) => match self.objects.get(*i) {
                 Some(Object::Namespace(attributes)) => namespace(attributes, &mut self.out)?,
+                Some(Object::Itself) => self.out.push_str("<TemplateReference None>", false)?,
                 _ => value.print(&mut self.out)?,
             },
             _ => value.print(&mut self.out)?,
@@ -283,9 +301,10 @@ impl Run {
             }
             StmtKind::With(values, body) => return self.with(values, body),
             StmtKind::Scope(body) => return self.scoped(body),
-            StmtKind::Block(body) => {
+            StmtKind::ScopedBlock(block) => return self.scoped(&block.body),
+            StmtKind::Block(block) => {
                 let back = self.enter(0)?;
-                self.body(body)?;
+                self.body(&block.body)?;
                 self.leave(back);
             }
             StmtKind::Generation(body) => {
@@ -359,7 +378,6 @@ impl Run {
         });
         let mut has_run = false;
         while let Some(item) = self.loop_item(&state, state.index.get())? {
-            has_run = true;
             let back = self.enter(state.scope)?;
             self.set("loop", Value::Loop(state.clone()))?;
             self.assign(&code.target, item)?;
@@ -368,6 +386,8 @@ impl Run {
             if flow == Flow::Break {
                 break;
             }
+            // As jinja2 has it, a body that is left early hasn't run.
+            has_run |= flow == Flow::Next;
             state.index.set(state.index.get() + 1);
         }
         // What it remembers may be the loop itself.

@@ -246,11 +246,23 @@ pub(super) fn swap_case(part: &str) -> String {
     for c in part.chars() {
         if c.is_uppercase() {
             out.extend(c.to_lowercase());
-        } else {
+        } else if c.is_lowercase() {
             out.extend(c.to_uppercase());
+        } else {
+            out.push(c);
         }
     }
     out
+}
+
+/// Whether there are small letters, and no others; those that are a capital in part are others.
+pub(super) fn is_lower(s: &str) -> bool {
+    s.chars().any(char::is_lowercase) && !s.chars().any(|c| is_cased(c) && !c.is_lowercase())
+}
+
+/// Whether there are capitals, and no other letters that have a case.
+pub(super) fn is_upper(s: &str) -> bool {
+    s.chars().any(char::is_uppercase) && !s.chars().any(|c| is_cased(c) && !c.is_uppercase())
 }
 
 /// `text` between `left` and `right` fills of `fill`.
@@ -286,6 +298,21 @@ pub(super) fn escaped(s: &str) -> String {
             '\'' => out.push_str("&#39;"),
             '"' => out.push_str("&#34;"),
             c => out.push(c),
+        }
+    }
+    out
+}
+
+/// As Python's `casefold`.
+pub(super) fn case_folded(part: &str) -> String {
+    let mut out = String::with_capacity(part.len());
+    for c in part.chars() {
+        match c {
+            'ı' => out.push(c),
+            'ẞ' => out.push_str("ss"),
+            // Cherokee is folded to its capitals.
+            '\u{13a0}'..='\u{13fd}' | '\u{ab70}'..='\u{abbf}' => out.extend(c.to_uppercase()),
+            c => out.extend(c.to_uppercase().flat_map(char::to_lowercase)),
         }
     }
     out

@@ -8,6 +8,7 @@ use super::filters;
 use super::meter::{spend, spend_bytes, spend_chars};
 use super::operate::binary;
 use super::run::Run;
+use super::strings;
 use super::value::{Value, equal};
 use std::rc::Rc;
 
@@ -105,13 +106,8 @@ pub(super) fn check(run: &mut Run, name: &str, value: &Value, given: Given) -> R
         "number" => value.number().is_some(),
         "lower" | "upper" => {
             let text = value.to_text()?;
-            spend_chars(text.len())?;
-            let (mut lower, mut upper) = (false, false);
-            for c in text.as_str().chars() {
-                lower |= c.is_lowercase();
-                upper |= c.is_uppercase();
-            }
-            if name == "lower" { lower && !upper } else { upper && !lower }
+            spend_chars(text.len().saturating_mul(2))?;
+            if name == "lower" { strings::is_lower(text.as_str()) } else { strings::is_upper(text.as_str()) }
         }
         "string" => matches!(value, Value::Str(_)),
         "mapping" => matches!(value, Value::Dict(_)),
@@ -125,18 +121,7 @@ pub(super) fn check(run: &mut Run, name: &str, value: &Value, given: Given) -> R
                 | Value::View("_GroupTuple", _)
                 | Value::Undefined(..)
         ),
-        "iterable" => matches!(
-            value,
-            Value::Undefined(..)
-                | Value::Str(_)
-                | Value::List(_)
-                | Value::Tuple(_)
-                | Value::Dict(_)
-                | Value::View(..)
-                | Value::Generator(_)
-                | Value::Range(..)
-                | Value::Loop(_)
-        ),
+        "iterable" => is_iterable(value),
         // Undefined has a `__call__`, which fails.
         "callable" => matches!(
             value,
@@ -145,6 +130,22 @@ pub(super) fn check(run: &mut Run, name: &str, value: &Value, given: Given) -> R
         "escaped" => false,
         _ => return Err(Error::new(Kind::Syntax, format!("there is no test `{name}`"))),
     })
+}
+
+/// Whether it can be gone over.
+pub(super) fn is_iterable(value: &Value) -> bool {
+    matches!(
+        value,
+        Value::Undefined(..)
+            | Value::Str(_)
+            | Value::List(_)
+            | Value::Tuple(_)
+            | Value::Dict(_)
+            | Value::View(..)
+            | Value::Generator(_)
+            | Value::Range(..)
+            | Value::Loop(_)
+    )
 }
 
 /// Whether they are one object, as far as that can be told: of equal strings and numbers Python may make one object

@@ -3,6 +3,7 @@
 use super::ast::{For, Macro};
 use super::error::{Error, Kind, Result};
 use super::meter::{Held, spend, spend_bytes, spend_search, spent};
+use super::numbers;
 use super::text::{Builder, Text};
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
@@ -349,9 +350,27 @@ impl Value {
             Value::Dict(dict) => dict.repr(out),
             Value::Range(start, stop, 1) => out.push_str(&format!("range({start}, {stop})"), false),
             Value::Range(start, stop, step) => out.push_str(&format!("range({start}, {stop}, {step})"), false),
+            Value::Macro(called) if called.code.is_block => {
+                Err(Error::value(format!("block `{}` has no text before it is called", called.code.name)))
+            }
+            // A call block's body.
+            Value::Macro(called) if called.code.name.is_empty() => out.push_str("<Macro anonymous>", false),
             Value::Macro(macro_value) => out.push_str(&format!("<Macro '{}'>", macro_value.code.name), false),
             _ => Err(Error::value(format!("a {} has no text", self.type_name()))),
         }
+    }
+
+    /// `ascii(x)`.
+    pub(super) fn ascii(&self) -> Result<Text> {
+        let mut out = Builder::new();
+        self.repr(&mut out)?;
+        out.finish().map(|part| {
+            let mut to = String::with_capacity(part.len());
+            for c in part.chars() {
+                if c.is_ascii() { to.push(c) } else { escape(c, &mut to) }
+            }
+            to
+        })
     }
 
     /// As a number, where it is one.
@@ -403,12 +422,19 @@ fn escaped(part: &str, quote: char) -> String {
             '\t' => to.push_str("\\t"),
             c if c == quote => to.extend(['\\', c]),
             c if is_printable(c) => to.push(c),
-            c if c < '\u{100}' => hex(&mut to, "\\x", u32::from(c), 2),
-            c if c < '\u{10000}' => hex(&mut to, "\\u", u32::from(c), 4),
-            c => hex(&mut to, "\\U", u32::from(c), 8),
+            c => escape(c, &mut to),
         }
     }
     to
+}
+
+/// Appends `c` as `\xe9`, `\u20ac` or `\U0001f600`.
+pub(super) fn escape(c: char, to: &mut String) {
+    match c {
+        c if c < '\u{100}' => hex(to, "\\x", u32::from(c), 2),
+        c if c < '\u{10000}' => hex(to, "\\u", u32::from(c), 4),
+        c => hex(to, "\\U", u32::from(c), 8),
+    }
 }
 
 /// Appends `number` in `digits` hexadecimal digits behind `mark`.
@@ -428,6 +454,9 @@ pub(super) fn is_printable(c: char) -> bool {
             | 0x2060..=0x206f | 0xe000..=0xf8ff | 0xfeff | 0xfff0..=0xfffb | 0xe0000..=0xe0fff | 0xf0000..))
 }
 
+/// Digits from which on there may be two shortest notations that are as near, of which Python takes the even one.
+const TIED: usize = 15;
+
 /// A float as Python's `repr` has it: the shortest digits that read back, with an exponent from 1e16 and below 1e-4.
 pub(super) fn float(f: f64) -> String {
     if f.is_nan() {
@@ -436,15 +465,23 @@ pub(super) fn float(f: f64) -> String {
     if f.is_infinite() {
         return if f > 0.0 { "inf" } else { "-inf" }.into();
     }
-    let text = format!("{f:e}");
+    let mut text = format!("{f:e}");
+    let digits = text.split('e').next().unwrap_or_default().bytes().filter(u8::is_ascii_digit).count();
+    if digits >= TIED {
+        let even = format!("{f:.*e}", digits - 1);
+        if even.parse() == Ok(f) {
+            text = even;
+        }
+    }
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     if f != 0.0 && !(-4..16).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{digits}e{sign}{:02}", exponent.abs());
     }
-    let text = format!("{f}");
-    if text.contains('.') { text } else { text + ".0" }
+    let places = digits.trim_start_matches('-').len().saturating_sub(2);
+    let places = i32::try_from(places).unwrap_or(0).saturating_sub(exponent).max(1);
+    format!("{f:.*}", usize::try_from(places).unwrap_or(1))
 }
 
 /// `a == b`.
@@ -486,10 +523,17 @@ pub(super) fn equal(a: &Value, b: &Value) -> Result<bool> {
         (Value::Object(a), Value::Object(b)) => a == b,
         (Value::Macro(a), Value::Macro(b)) => Rc::ptr_eq(a, b),
         (Value::Function(a), Value::Function(b)) => a == b,
-        _ => match (a.int(), b.int()) {
-            (Some(a), Some(b)) => a == b,
-            _ => matches!((a.number(), b.number()), (Some(a), Some(b)) if a == b),
-        },
+        _ => ordered(a, b) == Some(Some(Ordering::Equal)),
+    })
+}
+
+/// The order of two numbers, exactly; the inner is none for not-a-number, the outer for what is no number.
+fn ordered(a: &Value, b: &Value) -> Option<Option<Ordering>> {
+    Some(match (a.int(), b.int(), a.number()?, b.number()?) {
+        (Some(a), Some(b), ..) => Some(a.cmp(&b)),
+        (Some(a), None, _, b) => numbers::order(a, b),
+        (None, Some(b), a, _) => numbers::order(b, a).map(Ordering::reverse),
+        (None, None, a, b) => a.partial_cmp(&b),
     })
 }
 
@@ -511,11 +555,8 @@ pub(super) fn compare(a: &Value, b: &Value) -> Result<Option<Ordering>> {
             }
             Ok(Some(a.items.len().cmp(&b.items.len())))
         }
-        _ => match (a.int(), b.int(), a.number(), b.number()) {
-            (Some(a), Some(b), ..) => Ok(Some(a.cmp(&b))),
-            (_, _, Some(a), Some(b)) => Ok(a.partial_cmp(&b)),
-            _ => Err(Error::value(format!("a {} and a {} have no order", a.type_name(), b.type_name()))),
-        },
+        _ => ordered(a, b)
+            .ok_or_else(|| Error::value(format!("a {} and a {} have no order", a.type_name(), b.type_name()))),
     }
 }
 

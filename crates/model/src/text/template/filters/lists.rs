@@ -50,7 +50,6 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
                 }
                 return Ok(Value::Str(out.finish()));
             }
-            value.defined()?;
             let mut items = value.iterate()?.items.clone();
             items.reverse();
             if matches!(value, Value::Generator(_)) { Value::list(items) } else { Value::generator(items) }
@@ -82,6 +81,9 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
             let [case, attribute] = given.some(name, ["case_sensitive", "attribute"])?;
             let mut kept: Vec<(Value, Value)> = Vec::new();
             'items: for (key, item) in keyed(run, value, attribute.as_ref(), is_true(case.as_ref()), false)? {
+                if matches!(key, Value::List(_) | Value::Dict(_)) {
+                    return Err(Error::value(format!("`unique` can't tell a {} from another", key.type_name())));
+                }
                 for (other, _) in &kept {
                     if equal(&key, other)? {
                         continue 'items;
@@ -112,8 +114,18 @@ pub(super) fn apply(run: &mut Run, name: &str, value: &Value, given: Given) -> R
 
 /// What `attribute` names of `item`: names and numbers with dots between them.
 fn at(run: &mut Run, item: &Value, attribute: &Value) -> Result<Value> {
+    at_or(run, item, attribute, None)
+}
+
+/// `at` with what stands in for each part of the path that isn't there.
+fn at_or(run: &mut Run, item: &Value, attribute: &Value, default: Option<&Value>) -> Result<Value> {
     spend(1)?;
-    let Value::Str(path) = attribute else { return run.item(item, attribute) };
+    let default = default.filter(|default| !matches!(default, Value::None));
+    let given = |found: Value| match (&found, default) {
+        (Value::Undefined(..), Some(default)) => default.clone(),
+        _ => found,
+    };
+    let Value::Str(path) = attribute else { return run.item(item, attribute).map(given) };
     spend_chars(path.len())?;
     let mut value = item.clone();
     for part in path.as_str().split('.') {
@@ -122,7 +134,7 @@ fn at(run: &mut Run, item: &Value, attribute: &Value) -> Result<Value> {
             Ok(i) if part.chars().all(|c| c.is_ascii_digit()) => Value::Int(i),
             _ => Value::str(part)?,
         };
-        value = run.item(&value, &key)?;
+        value = given(run.item(&value, &key)?);
     }
     Ok(value)
 }
@@ -165,16 +177,15 @@ fn plain(key: Value, case: bool) -> Result<Value> {
 }
 
 fn map(run: &mut Run, value: &Value, mut given: Given) -> Result<Value> {
+    if !value.is_true() {
+        return Value::generator(Vec::new());
+    }
     let mut out = Vec::new();
     if given.positional.is_empty() && given.named.iter().any(|(name, _)| name == "attribute") {
         let [attribute, default] = given.some("map", ["attribute", "default"])?;
         let attribute = attribute.unwrap_or(Value::None);
         for item in &value.iterate()?.items {
-            let found = at(run, item, &attribute)?;
-            out.push(match (&default, &found) {
-                (Some(default), Value::Undefined(..)) => default.clone(),
-                _ => found,
-            });
+            out.push(at_or(run, item, &attribute, default.as_ref())?);
         }
         return Value::generator(out);
     }
@@ -192,6 +203,9 @@ fn map(run: &mut Run, value: &Value, mut given: Given) -> Result<Value> {
 }
 
 fn select(run: &mut Run, name: &str, value: &Value, mut given: Given) -> Result<Value> {
+    if !value.is_true() {
+        return Value::generator(Vec::new());
+    }
     let wanted = name.starts_with("select");
     let attribute = match name.ends_with("attr") {
         true if given.positional.is_empty() => return Err(Error::value(format!("`{name}` needs an attribute"))),
@@ -245,10 +259,7 @@ fn group(run: &mut Run, value: &Value, given: Given) -> Result<Value> {
     let case = is_true(case.as_ref());
     let mut items = Vec::new();
     for item in &value.iterate()?.items {
-        let mut key = at(run, item, &attribute)?;
-        if let (Some(default), Value::Undefined(..)) = (&default, &key) {
-            key = default.clone();
-        }
+        let key = at_or(run, item, &attribute, default.as_ref())?;
         items.push((plain(key.clone(), case)?, (key, item.clone())));
     }
     let mut groups: Vec<(Value, Value, Vec<Value>)> = Vec::new();
@@ -268,15 +279,19 @@ fn group(run: &mut Run, value: &Value, given: Given) -> Result<Value> {
 
 fn batch(value: &Value, given: Given) -> Result<Value> {
     let [count, fill] = given.some("batch", ["linecount", "fill_with"])?;
-    let count = usize::try_from(index(&count.ok_or_else(|| Error::value("`batch` needs a count"))?)?).unwrap_or(0);
+    let count = index(&count.ok_or_else(|| Error::value("`batch` needs a count"))?)?;
+    // A row ends when it is as long as that, which none is at -1, and the empty one is at 0.
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
     let mut rows: Vec<Vec<Value>> = Vec::new();
     for item in &value.iterate()?.items {
         spend(1)?;
         match rows.last_mut() {
-            Some(row) if row.len() < count => row.push(item.clone()),
+            Some(row) if row.len() != count => row.push(item.clone()),
+            None if count == 0 => rows.extend([Vec::new(), vec![item.clone()]]),
             _ => rows.push(vec![item.clone()]),
         }
     }
+    let count = if count == usize::MAX { 0 } else { count };
     if let (Some(row), Some(fill)) = (rows.last_mut(), fill.filter(|f| !matches!(f, Value::None))) {
         let missing = count.saturating_sub(row.len());
         Held::new(missing.saturating_mul(size_of::<Value>()))?;

@@ -4,6 +4,7 @@ mod lists;
 mod words;
 
 use super::call::Given;
+use super::digits;
 use super::error::{Error, Kind, Result};
 use super::format;
 use super::json::tojson;
@@ -161,11 +162,17 @@ pub(super) fn is_true(value: Option<&Value>) -> bool {
     value.is_some_and(Value::is_true)
 }
 
+/// A string's number without the white space around it, and with the digits of ASCII.
+fn plain(text: &str) -> String {
+    let digit = |c: char| digits::decimal(c).and_then(|value| char::from_digit(value, 10)).unwrap_or(c);
+    text.trim_matches(strings::is_space).chars().map(digit).collect()
+}
+
 /// A string as a float, as Python reads it.
 fn parsed(value: &Value) -> Result<Option<f64>> {
     let Value::Str(text) = value else { return Ok(None) };
-    spend_chars(text.len().saturating_mul(2))?;
-    let text = text.as_str().trim_matches(strings::is_space);
+    spend_chars(text.len().saturating_mul(3))?;
+    let text = &plain(text.as_str());
     if !has_digits_around(text) {
         return Ok(None);
     }
@@ -195,9 +202,9 @@ fn int(value: &Value, given: Given) -> Result<Value> {
     let base = base.map_or(Ok(10), |base| index(&base))?;
     value.defined()?;
     if let Value::Str(text) = value {
-        spend_chars(text.len().saturating_mul(3))?;
-        let text = text.as_str().trim_matches(strings::is_space);
-        let is_plain = has_digits_around(text);
+        spend_chars(text.len().saturating_mul(4))?;
+        let text = plain(text.as_str());
+        let is_plain = has_digits_around(&text);
         let text = text.replace('_', "").to_lowercase();
         let (sign, digits) = text.strip_prefix('-').map_or(("", text.trim_start_matches('+')), |d| ("-", d));
         let digits = match base {
@@ -262,7 +269,9 @@ fn round(value: &Value, given: Given) -> Result<Value> {
             if scale == 0.0 || !scaled.is_finite() {
                 return Err(Error::value("a number that is too large to round, or a precision beyond floats"));
             }
-            Ok(Value::Float(if method.as_str() == "ceil" { scaled.ceil() } else { scaled.floor() } / scale))
+            // A whole number has no negative 0.
+            let whole = if method.as_str() == "ceil" { scaled.ceil() } else { scaled.floor() } + 0.0;
+            Ok(Value::Float(whole / scale))
         }
         other => Err(Error::value(format!("`round` knows common, ceil and floor, and not `{}`", short(other)))),
     }

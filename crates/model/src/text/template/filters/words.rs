@@ -1,10 +1,12 @@
 //! Filters of strings.
 
 use super::super::call::Given;
-use super::super::error::{Error, Result};
+use super::super::digits;
+use super::super::error::{Error, Kind, Result};
 use super::super::meter::{spend, spend_chars};
 use super::super::operate::index;
 use super::super::strings::{self, Ends, capitalize, escaped, lines, padded, strip, title};
+use super::super::tests;
 use super::super::text::{Builder, Text, replace};
 use super::super::value::Value;
 use super::is_true;
@@ -20,6 +22,9 @@ pub(super) fn apply(name: &str, value: &Value, given: Given) -> Result<Value> {
         }
         value.defined()?;
         return Err(Error::value(format!("`{name}` needs a string, and not a {}", value.type_name())));
+    }
+    if name == "urlencode" && !matches!(value, Value::Str(_)) && tests::is_iterable(value) {
+        return Err(Error::new(Kind::Refused, format!("`urlencode` of a {}: of text alone", value.type_name())));
     }
     let text = value.to_text()?;
     let changed = match name {
@@ -65,7 +70,7 @@ pub(super) fn apply(name: &str, value: &Value, given: Given) -> Result<Value> {
                 "urlencode" => text.map(url)?,
                 "wordcount" => {
                     spend_chars(text.len())?;
-                    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+                    let is_word = |c: char| digits::is_letter(c) || digits::is_numeric(c) || c == '_';
                     let words = text.as_str().split(|c| !is_word(c)).filter(|word| !word.is_empty()).count();
                     return Ok(Value::Int(i128::try_from(words).unwrap_or(i128::MAX)));
                 }

@@ -3,9 +3,10 @@
 mod expressions;
 mod statements;
 
-use super::ast::{Args, Body, Expr};
+use super::ast::{Args, Expr, Macro, Whole};
 use super::error::{At, Error, Kind, Result};
 use super::lexer::Token;
+use std::sync::Arc;
 
 /// How deep an expression may be.
 const DEEPEST: usize = 250;
@@ -17,11 +18,20 @@ const MOST_PARTS: usize = 10_000;
 const MOST_BRANCHES: usize = 1_000;
 
 /// Parses the tokens of a template.
-pub(super) fn parse(tokens: &[(Token, At)]) -> Result<Body> {
-    let mut parser =
-        Parser { tokens, at: 0, depth: 0, blocks: 0, loops: 0, soft: 0, used: Vec::new(), block_names: Vec::new() };
+pub(super) fn parse(tokens: &[(Token, At)]) -> Result<Whole> {
+    let mut parser = Parser {
+        tokens,
+        at: 0,
+        depth: 0,
+        blocks: 0,
+        loops: 0,
+        soft: 0,
+        used: Vec::new(),
+        block_names: Vec::new(),
+        made_blocks: Vec::new(),
+    };
     let (body, _) = parser.body(&[])?;
-    Ok(body)
+    Ok(Whole { body, blocks: parser.made_blocks })
 }
 
 struct Parser<'a> {
@@ -35,6 +45,7 @@ struct Parser<'a> {
     /// The special names that each macro which is being read uses.
     used: Vec<[bool; 3]>,
     block_names: Vec<String>,
+    made_blocks: Vec<Arc<Macro>>,
 }
 
 impl<'a> Parser<'a> {

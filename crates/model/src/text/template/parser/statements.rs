@@ -81,7 +81,7 @@ impl Parser<'_> {
                 if !matches!(call.kind, ExprKind::Call(..)) {
                     return Err(Error::new(Kind::Syntax, "`{% call %}` needs a call").or_at(call.at));
                 }
-                StmtKind::CallBlock(Arc::new(self.macro_body("caller".into(), parameters, "endcall")?), call)
+                StmtKind::CallBlock(Arc::new(self.macro_body(String::new(), parameters, "endcall")?), call)
             }
             "filter" => {
                 let filter = self.filters(None, at)?;
@@ -105,10 +105,15 @@ impl Parser<'_> {
                 if self.block_names.contains(&name) {
                     return Err(Error::new(Kind::Syntax, format!("block `{name}` stands here twice")).or_at(at));
                 }
-                self.block_names.push(name);
+                self.block_names.push(name.clone());
                 let is_scoped = self.skip_name("scoped");
                 let body = self.apart("endblock")?;
-                if is_scoped { StmtKind::Scope(body) } else { StmtKind::Block(body) }
+                let [takes_rest, takes_named, takes_caller] = [false; 3];
+                let parameters = Vec::new();
+                let block = Macro { name, parameters, body, takes_rest, takes_named, takes_caller, is_block: true };
+                let block = Arc::new(block);
+                self.made_blocks.push(block.clone());
+                if is_scoped { StmtKind::ScopedBlock(block) } else { StmtKind::Block(block) }
             }
             "generation" => StmtKind::Generation(self.apart("endgeneration")?),
             "autoescape" => {
@@ -276,6 +281,6 @@ impl Parser<'_> {
         self.used.push([false; 3]);
         let body = self.apart(end)?;
         let [takes_rest, takes_named, takes_caller] = self.used.pop().unwrap_or_default();
-        Ok(Macro { name, parameters, body, takes_rest, takes_named, takes_caller })
+        Ok(Macro { name, parameters, body, takes_rest, takes_named, takes_caller, is_block: false })
     }
 }
