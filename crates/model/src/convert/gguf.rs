@@ -16,7 +16,7 @@ use tensor::file::{Error, Planned, Problem, TensorInfo, atomic};
 const HELP: &str = "convert a model whose tensors are f32, f16 or bf16";
 
 /// What some files don't say, as it is plain from their tensors or other keys.
-const PLAIN: &[&str] = &[".vocab_size", "general.file_type", ".yarn_attn_factor"];
+const PLAIN: &[&str] = &[".vocab_size", "general.file_type", ".yarn_attn_factor", "_logit_softcapping"];
 
 /// A folder's model.
 struct Model<'a> {

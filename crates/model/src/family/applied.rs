@@ -45,7 +45,7 @@ const COMPUTED: &[Computed] = &[
     key("scale_emb", one, &[]),
     key("scale_depth", one, &[]),
     key("attn_logit_softcapping", never, &["gemma2"]),
-    key("final_logit_softcapping", never, &["gemma2"]),
+    key("final_logit_softcapping", never, &["gemma2", "gemma3"]),
     key("query_pre_attn_scalar", never, &["gemma2", "gemma3"]),
     key("clip_qkv", never, &[]),
     key("use_qk_norm", no, &["qwen3", "qwen3moe", "gemma3"]),

@@ -7,7 +7,9 @@ use crate::features::SlidingWindow;
 use tensor::file::Error;
 
 const SCORE_CAP: Key = Key("attn_logit_softcapping", "attn_logit_softcapping");
-const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping");
+pub(super) const LOGIT_CAP: Key = Key("final_logit_softcapping", "final_logit_softcapping");
+/// What GGUF files say where there is no cap, as other programs have one where none is said.
+const NO_CAP: f32 = 65_536.0;
 /// Scores are divided by its square root.
 const SCORE_SCALAR: Key = Key("", "query_pre_attn_scalar");
 /// What scores are multiplied by, where it isn't what other programs take from the model's size.
@@ -23,10 +25,8 @@ pub static GEMMA2: Family = Family {
     model_type: "gemma2",
     read: |config, source| {
         gemma(config, source, LARGEST_LAYERS)?;
-        // 0 in GGUF is none.
-        let cap = |key: Key| Ok(source.number(key)?.filter(|cap| *cap != 0.0));
-        config.features.score_cap = cap(SCORE_CAP)?;
-        config.features.logit_cap = cap(LOGIT_CAP)?;
+        config.features.score_cap = cap(source, SCORE_CAP)?.or(unsaid(source, SCORE_CAP, 50.0));
+        config.features.logit_cap = cap(source, LOGIT_CAP)?.or(unsaid(source, LOGIT_CAP, 30.0));
         let positions = source.size(SLIDING_WINDOW)?.unwrap_or(4096);
         config.features.sliding_window = Some(SlidingWindow { positions, pattern: 2, rope_theta: None });
         Ok(())
@@ -36,7 +36,10 @@ pub static GEMMA2: Family = Family {
         for (key, cap) in [(SCORE_CAP, config.features.score_cap), (LOGIT_CAP, config.features.logit_cap)] {
             match cap {
                 Some(cap) => out.number(key, cap),
-                None => out.null(key),
+                None => {
+                    out.number(key, NO_CAP);
+                    out.null(key);
+                }
             }
         }
     },
@@ -60,6 +63,16 @@ pub(super) const NAMES: &[(&str, &str)] = &[
     ("ffn_norm", "pre_feedforward_layernorm"),
     ("post_ffw_norm", "post_feedforward_layernorm"),
 ];
+
+/// What is capped at; 0, and what changes no number's first five digits, is nothing.
+pub(super) fn cap(source: &Source, key: Key) -> Result<Option<f32>, Error> {
+    Ok(source.number(key)?.filter(|cap| *cap != 0.0 && *cap < NO_CAP))
+}
+
+/// What GGUF files are taken to say where they don't.
+fn unsaid(source: &Source, key: Key, cap: f32) -> Option<f32> {
+    (matches!(source, Source::Gguf { .. }) && !source.has(key)).then_some(cap)
+}
 
 /// A number that may be a whole one, rounded.
 fn whole(number: f32) -> f32 {

@@ -1,7 +1,7 @@
 //! Gemma 3 (arXiv 2503.19786), text alone: a window in five of six layers, which have rotary positions of their own.
 #![forbid(unsafe_code)]
 
-use super::gemma2::{NAMES, described, gemma};
+use super::gemma2::{LOGIT_CAP, NAMES, cap, described, gemma};
 use super::{Family, Key, SLIDING_WINDOW, rope};
 use crate::features::SlidingWindow;
 
@@ -19,6 +19,7 @@ pub static GEMMA3: Family = Family {
     read: |config, source| {
         gemma(config, source, LARGEST_LAYERS)?;
         config.features.qk_norm = true;
+        config.features.logit_cap = cap(source, LOGIT_CAP)?;
         let positions = source.size(SLIDING_WINDOW)?.unwrap_or(1024);
         let pattern = source.size(PATTERN)?.unwrap_or(6);
         let local = match rope::local_theta(source)? {
@@ -31,6 +32,9 @@ pub static GEMMA3: Family = Family {
     },
     write: |config, out| {
         described(config, out);
+        if let Some(cap) = config.features.logit_cap {
+            out.number(LOGIT_CAP, cap);
+        }
         if let Some(window) = &config.features.sliding_window {
             out.size(PATTERN, window.pattern);
             out.number(LOCAL_THETA, window.rope_theta.unwrap_or(10_000.0));

@@ -12,7 +12,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
     ("attention.scale", &["gemma2", "gemma3"]),
     ("attention.clamp_kqv", &[]),
     ("attn_logit_softcapping", &["gemma2"]),
-    ("final_logit_softcapping", &["gemma2"]),
+    ("final_logit_softcapping", &["gemma2", "gemma3"]),
     ("logit_scale", &[]),
     ("residual_scale", &[]),
     ("embedding_scale", &[]),

@@ -151,6 +151,17 @@ fn what_gemmas_scale_and_cap_comes_back() {
     let again = family.describe(&config).hugging_face;
     assert_eq!(again.get("attn_logit_softcapping"), Some(&Json::Null));
     assert_eq!(of_json("caps", &Json::Object(again)).expect("it is good").1, config);
+    // Other programs have caps where a file doesn't say any.
+    is(number(family, &config, "gemma2.attn_logit_softcapping"), 65_536.0);
+    assert_eq!(back(family, &config).config, config);
+    let silent = |metadata: &mut Metadata, _: &mut Vec<_>| {
+        let said = metadata.iter().filter(|(key, _)| !key.ends_with("softcapping"));
+        *metadata = said.map(|(key, value)| (key.to_string(), value.clone())).collect();
+    };
+    let silent = of_bytes("caps", &gguf_of(family, &config, silent)).expect("it is good").config.features;
+    assert_eq!((silent.score_cap, silent.logit_cap), (Some(50.0), Some(30.0)));
+    let (family, config) = read("Gemma3ForCausalLM", with(sizes.clone(), json!({"final_logit_softcapping": 5.0})));
+    assert_eq!((config.features.logit_cap, &back(family, &config).config), (Some(5.0), &config));
     let (_, config) = read("Gemma2ForCausalLM", sizes);
     assert_eq!((config.features.score_cap, config.features.logit_cap), (Some(50.0), Some(30.0)));
 }
