@@ -148,7 +148,8 @@ pub fn choose(recipe: Recipe, facts: &Facts, tensors: &[Tensor]) -> Vec<Chosen> 
         let (Some((name, dtype, shape)), Some(out)) = (tensors.get(place), chosen.get_mut(place)) else { continue };
         if is_quantized(name, shape) && dtype.is_float() {
             *out = choice.of(name, shape);
-        } else if is_f32_elsewhere(name, shape) && matches!(dtype, DType::F16 | DType::Bf16) {
+        } else if shape.len() < 2 && matches!(dtype, DType::F16 | DType::Bf16) {
+            // llama.cpp computes with vectors in f32 alone.
             *out = Chosen { dtype: DType::F32, wanted: DType::F32 };
         }
     }
@@ -234,11 +235,6 @@ fn is_quantized(name: &str, shape: &Shape) -> bool {
         && name != "position_embd.weight"
         && name != "token_types.weight"
         && !KEPT.iter().any(|part| name.contains(part))
-}
-
-/// Whether a tensor is a vector or what routes tokens to experts: llama.cpp computes with these in f32 alone.
-fn is_f32_elsewhere(name: &str, shape: &Shape) -> bool {
-    shape.len() < 2 || name.ends_with("ffn_gate_inp.weight")
 }
 
 /// The first and the last eighth of the layers, and every third between.
@@ -482,7 +478,7 @@ mod tests {
         ];
         for recipe in [Recipe::Q4KMedium, Recipe::Pure(DType::Bf16)] {
             let made = types(recipe, &Facts::default(), &tensors);
-            assert_eq!(made, [DType::F32, DType::F32, DType::F32, DType::F16, DType::I32], "{recipe:?}");
+            assert_eq!(made, [DType::F32, DType::F32, DType::Bf16, DType::F16, DType::I32], "{recipe:?}");
         }
     }
 
