@@ -73,7 +73,7 @@ def main():
         lists = [Path(f"{vocabulary}.{end}").read_bytes().decode() for end in ["inp", "out"]]
         texts, expected = lists[0].split(BETWEEN)[:-1], [[int(i) for i in line.split()] for line in lists[1].splitlines()]
         with tempfile.TemporaryDirectory() as place:
-            first, folder, again = (Path(place) / name for name in ["first.gguf", "folder", "again.gguf"])
+            first, folder, again = (Path(place) / name for name in ["first.gguf", vocabulary.stem, "again.gguf"])
             write(vocabulary, first)
             said = run(arguments.rondo, "convert", first, folder).stderr.decode()
             if not (folder / "tokenizer.json").exists():
