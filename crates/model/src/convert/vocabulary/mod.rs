@@ -101,7 +101,11 @@ pub(super) fn tokenizer_json(metadata: &Metadata) -> Result<Option<(String, Stri
         other => return Err(format!("tokenizer.json isn't made of the kind `{}`", other.unwrap_or_default())),
     };
     let (mut vocab, mut added) = (Map::new(), Vec::new());
-    let tokens = || (0u32..).map_while(|id| Some((id, vocabulary.token(id)?)));
+    let unknown = vocabulary.special().unknown;
+    // Some files mark places that nothing fills as unknown ones.
+    let kind_of = |id, kind| if kind == Kind::Unknown && unknown != Some(id) { Kind::Unused } else { kind };
+    let token = |id| vocabulary.token(id).map(|(text, kind)| (id, (text, kind_of(id, kind))));
+    let tokens = || (0u32..).map_while(token);
     // Places at the end that nothing fills are no tokens.
     let count = tokens().filter(|(_, (_, kind))| *kind != Kind::Unused).map(|(id, _)| id + 1).max().unwrap_or(0);
     for (id, (token, kind)) in tokens().take(count as usize) {
