@@ -3,23 +3,21 @@
 
 use super::common::simd::numbers;
 
-/// Values of an IQ1 entry.
-const IQ1: [i8; 3] = [-1, 0, 1];
-/// Values of an IQ2 entry.
-const IQ2: [i8; 3] = [8, 25, 43];
+/// Eight values an entry, a byte each.
+pub(super) static IQ1_S: [u64; 2048] = entries(include_bytes!("iq1_s.hex"), 2, &[-1, 0, 1]);
+/// Eight values an entry, a byte each.
+pub(super) static IQ2_XXS: [u64; 256] = entries(include_bytes!("iq2_xxs.hex"), 2, IQ2);
+/// Eight values an entry, a byte each.
+pub(super) static IQ2_XS: [u64; 512] = entries(include_bytes!("iq2_xs.hex"), 2, IQ2);
+/// Eight values an entry, a byte each.
+pub(super) static IQ2_S: [u64; 1024] = entries(include_bytes!("iq2_s.hex"), 2, IQ2);
+/// Four values an entry, a byte each.
+pub(super) static IQ3_XXS: [u64; 256] = entries(include_bytes!("iq3_xxs.hex"), 4, &[4, 12, 20, 28, 36, 44, 52, 62]);
+/// Four values an entry, a byte each.
+pub(super) static IQ3_S: [u64; 512] = entries(include_bytes!("iq3_s.hex"), 4, &[1, 3, 5, 7, 9, 11, 13, 15]);
 
-/// Eight values an entry, a byte each.
-pub(super) static IQ1_S: [u64; 2048] = eights(include_bytes!("iq1_s.hex"), IQ1);
-/// Eight values an entry, a byte each.
-pub(super) static IQ2_XXS: [u64; 256] = eights(include_bytes!("iq2_xxs.hex"), IQ2);
-/// Eight values an entry, a byte each.
-pub(super) static IQ2_XS: [u64; 512] = eights(include_bytes!("iq2_xs.hex"), IQ2);
-/// Eight values an entry, a byte each.
-pub(super) static IQ2_S: [u64; 1024] = eights(include_bytes!("iq2_s.hex"), IQ2);
-/// Four values an entry, a byte each.
-pub(super) static IQ3_XXS: [u32; 256] = fours(include_bytes!("iq3_xxs.hex"), [4, 12, 20, 28, 36, 44, 52, 62]);
-/// Four values an entry, a byte each.
-pub(super) static IQ3_S: [u32; 512] = fours(include_bytes!("iq3_s.hex"), [1, 3, 5, 7, 9, 11, 13, 15]);
+/// What the codes of an IQ2 entry mean.
+const IQ2: &[i8] = &[8, 25, 43];
 
 /// Bytes of ones where bits of the index are set.
 pub(super) static SIGNS: [u64; 256] = signs();
@@ -38,29 +36,15 @@ const fn signs<const ENTRIES: usize>() -> [u64; ENTRIES] {
     signs
 }
 
-/// Entries of eight codes of 2 bits, as what the codes mean.
-const fn eights<const ENTRIES: usize>(hex: &[u8], values: [i8; 3]) -> [u64; ENTRIES] {
+/// Entries of 16 bits, codes of `bits` each, as what the codes mean. A code that means nothing doesn't compile.
+const fn entries<const ENTRIES: usize>(hex: &[u8], bits: usize, values: &[i8]) -> [u64; ENTRIES] {
     let codes: [u16; ENTRIES] = grid(hex);
-    let mut words = [0; ENTRIES];
+    let (mut words, count) = ([0; ENTRIES], 16 / bits);
     let mut at = 0;
-    while at < 8 * ENTRIES {
-        let code = (codes[at / 8] >> (2 * (at % 8)) & 3) as usize;
-        assert!(code < 3, "entries have three values");
-        let value = values[code];
-        words[at / 8] |= (value as u8 as u64) << (8 * (at % 8));
-        at += 1;
-    }
-    words
-}
-
-/// Entries of four codes of 3 bits, each in 4, as what the codes mean.
-const fn fours<const ENTRIES: usize>(hex: &[u8], values: [i8; 8]) -> [u32; ENTRIES] {
-    let codes: [u16; ENTRIES] = grid(hex);
-    let mut words = [0; ENTRIES];
-    let mut at = 0;
-    while at < 4 * ENTRIES {
-        let value = values[(codes[at / 4] >> (4 * (at % 4)) & 7) as usize];
-        words[at / 4] |= (value as u32) << (8 * (at % 4));
+    while at < count * ENTRIES {
+        let place = at % count;
+        let code = codes[at / count] >> (bits * place) & ((1 << bits) - 1);
+        words[at / count] |= (values[code as usize] as u8 as u64) << (8 * place);
         at += 1;
     }
     words
@@ -94,8 +78,8 @@ pub(super) fn signed(values: u64, signs: u64) -> u64 {
 
 /// Two entries of four values.
 #[inline(always)]
-pub(super) fn pair(first: u32, second: u32) -> u64 {
-    u64::from(first) | u64::from(second) << 32
+pub(super) fn pair(first: u64, second: u64) -> u64 {
+    first | second << 32
 }
 
 /// Eight values times their scale.
